@@ -1,0 +1,1 @@
+"""What arrives: arrival processes, token lengths and traces, as streams of requests."""

@@ -1,0 +1,1 @@
+"""Laws of token lengths: one registered kind per module."""

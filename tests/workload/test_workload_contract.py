@@ -1,0 +1,194 @@
+"""What every registered arrival process and length law must do, whoever wrote it."""
+
+import math
+from itertools import chain, islice, pairwise
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from servesim.registry import Kind, KindSpec, kinds
+from servesim.rng import stream
+from servesim.workload.base import Arrivals, IndependentLengths, JointLengths, Length, TimedArrivals
+from servesim.workload.lengths.fixed import FixedLength
+from servesim.workload.load import ClassLoad
+from servesim.workload.trace import TraceArrivals
+
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
+    f"2023-11-16 18:{n // 60:02}:{n % 60:02}.{n:07},{n + 1},{2 * n + 1}\n" for n in range(100)
+)
+MOONCAKE = "".join(
+    f'{{"timestamp": {250 * n}, "input_length": {n + 1}, "output_length": {2 * n + 1}, "hash_ids": [{n}]}}\n'
+    for n in range(100)
+)
+FIXED = IndependentLengths(FixedLength(tokens=7), FixedLength(tokens=3))
+
+# Per kind: its keys, then the exact mean rate (arrivals) or mean and standard deviation (lengths) they imply.
+ARRIVALS: dict[str, tuple[dict[str, Any], float | None]] = {
+    "all_at_once": ({"at_s": 2.5}, None),
+    "azure_trace": ({"path": "azure.csv", "rate_scale": 2.0}, None),
+    "closed_loop": ({"max_concurrency": 4, "think_time_s": 0.5, "think": "exponential"}, None),
+    "constant": ({"request_rate_rps": 7.0}, 7.0),
+    "gamma": ({"request_rate_rps": 3.0, "burstiness": 0.4}, 3.0),
+    "mooncake_trace": ({"path": "mooncake.jsonl", "start_s": 5, "end_s": 20}, None),
+    "poisson": ({"request_rate_rps": 11.0}, 11.0),
+}
+LENGTHS: dict[str, tuple[dict[str, Any], float, float]] = {
+    "fixed": ({"tokens": 512}, 512.0, 0.0),
+    "geometric": ({"mean_tokens": 80}, 80.0, math.sqrt(80 * 79)),
+    # Rounding to whole tokens moves neither figure by more than a thousandth at this scale.
+    "lognormal": (
+        {"median_tokens": 400.0, "sigma": 0.5},
+        400 * math.exp(0.125),
+        400 * math.exp(0.125) * math.sqrt(math.expm1(0.25)),
+    ),
+    # 1..10 and 11..30 with equal probability: variance = mean of variances + variance of means.
+    "quantiles": (
+        {"cdf": [[0, 0.0], [10, 0.5], [30, 1.0]]},
+        13.0,
+        math.sqrt((99 / 12 + 399 / 12) / 2 + 7.5**2),
+    ),
+    "uniform": ({"min_tokens": 3, "max_tokens": 12}, 7.5, math.sqrt(99 / 12)),
+}
+JOINT: dict[str, tuple[dict[str, Any], tuple[float, float], tuple[float, float]]] = {
+    "empirical": ({"rows": [[10, 1], [20, 5, 3.0]]}, (17.5, 4.0), (math.sqrt(18.75), math.sqrt(3.0))),
+    # Prompts 1..10 get outputs 1..4, prompts 11..20 get 5..8: output uniform on 1..8.
+    "joint_quantiles": (
+        {
+            "prompt_cdf": [[0, 0], [20, 1]],
+            "output": [
+                {"up_to_prompt_tokens": 10, "cdf": [[0, 0], [4, 1]]},
+                {"up_to_prompt_tokens": 20, "cdf": [[4, 0], [8, 1]]},
+            ],
+        },
+        (10.5, 4.5),
+        (math.sqrt(399 / 12), math.sqrt(63 / 12)),
+    ),
+}
+EXAMPLES = {"arrivals": ARRIVALS, "length": LENGTHS, "joint_length": JOINT}
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """Build the example of a kind, in a directory that holds the trace files it may name."""
+    (tmp_path / "azure.csv").write_text(AZURE)
+    (tmp_path / "mooncake.jsonl").write_text(MOONCAKE)
+    monkeypatch.chdir(tmp_path)
+
+    def build(family: str, kind: str) -> Any:
+        return kinds(family)[kind](**EXAMPLES[family][kind][0])
+
+    return build
+
+
+def load_of(arrivals: Arrivals, **limits: Any) -> ClassLoad:
+    if isinstance(arrivals, TraceArrivals):
+        return ClassLoad("chat", arrivals, None, seed=1)
+    return ClassLoad("chat", arrivals, FIXED, seed=1, **({"num_requests": 20_000} | limits))
+
+
+@pytest.mark.parametrize("family", EXAMPLES)
+def test_every_registered_kind_has_an_example(family):
+    own = {kind for kind, cls in kinds(family).items() if cls.__module__.startswith("servesim.")}
+    assert own == set(EXAMPLES[family])
+
+
+@pytest.mark.parametrize(("family", "kind"), [(family, kind) for family in EXAMPLES for kind in EXAMPLES[family]])
+def test_specification(example, family, kind):
+    """Frozen, closed to unknown keys, documented, and the same after JSON, by itself and as a scenario's field."""
+    spec: KindSpec = example(family, kind)
+    assert type(spec).model_validate_json(spec.model_dump_json()) == spec
+    assert hash(spec) == hash(spec.model_copy())
+    bases = {"arrivals": Arrivals, "length": Length, "joint_length": JointLengths}
+    field = TypeAdapter(Annotated[bases[family], Kind(family)])
+    parsed = field.validate_python({"kind": kind} | EXAMPLES[family][kind][0])
+    assert parsed == spec
+    assert field.validate_json(spec.model_dump_json()) == spec
+    with pytest.raises(ValidationError):
+        type(spec)(**EXAMPLES[family][kind][0], no_such_key=1)
+    with pytest.raises(ValidationError):
+        spec.kind = "other"
+    assert type(spec).__doc__
+    field.json_schema()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ARRIVALS if kind != "closed_loop"])
+def test_open_arrivals(example, kind):
+    arrivals = example("arrivals", kind)
+    blocks = list(load_of(arrivals).blocks())
+    assert blocks == list(load_of(arrivals).blocks())
+    for block in blocks:
+        assert len(block.arrival_s) == len(block.prompt_tokens) == len(block.output_tokens) >= 1
+        assert {type(value) for value in block.arrival_s} == {float}
+        assert {type(value) for value in block.prompt_tokens + block.output_tokens} == {int}
+        assert min(block.prompt_tokens) >= 1
+        assert min(block.output_tokens) >= 1
+    times = list(chain.from_iterable(block.arrival_s for block in blocks))
+    assert times[0] >= 0
+    assert all(before <= after for before, after in pairwise(times))
+    if isinstance(arrivals, TimedArrivals):
+        assert len(times) == 20_000
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, rate) in ARRIVALS.items() if rate])
+def test_mean_rate(example, kind):
+    """The count in a fixed time is within four standard errors of rate * time (the renewal central limit)."""
+    keys, rate = ARRIVALS[kind]
+    duration_s = 200_000 / rate
+    load = load_of(example("arrivals", kind), num_requests=None, duration_s=duration_s)
+    count = sum(len(block.arrival_s) for block in load.blocks())
+    scv = {"constant": 0.0, "poisson": 1.0}.get(kind, 1 / keys.get("burstiness", 1))
+    assert abs(count - 200_000) <= 4 * math.sqrt(scv * 200_000) + 1
+
+
+@pytest.mark.parametrize("kind", LENGTHS)
+def test_lengths(example, kind):
+    law: Length = example("length", kind)
+    draws = law.draw(stream(3, "lengths"), 100_000)
+    assert np.array_equal(draws, law.draw(stream(3, "lengths"), 100_000))
+    assert draws.shape == (100_000,)
+    assert draws.dtype == np.int64
+    assert draws.min() >= 1
+    _, mean, deviation = LENGTHS[kind]
+    assert abs(draws.mean() - mean) <= 4 * deviation / math.sqrt(100_000)
+    assert draws.std() == pytest.approx(deviation, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", JOINT)
+def test_joint_lengths(example, kind):
+    law: JointLengths = example("joint_length", kind)
+    pair = law.draw(stream(3, "lengths"), 100_000)
+    again = law.draw(stream(3, "lengths"), 100_000)
+    _, means, deviations = JOINT[kind]
+    for draws, same, mean, deviation in zip(pair, again, means, deviations, strict=True):
+        assert np.array_equal(draws, same)
+        assert draws.dtype == np.int64
+        assert draws.min() >= 1
+        assert abs(draws.mean() - mean) <= 4 * deviation / math.sqrt(100_000)
+        assert draws.std() == pytest.approx(deviation, rel=0.02)
+    capped = law.model_copy(update={"max_total_tokens": 14}).draw(stream(3, "lengths"), 1000)
+    assert max(np.add(*capped)) == 14
+    assert min(map(min, capped)) >= 1
+
+
+def test_closed_loop_thinks(example):
+    clients = example("arrivals", "closed_loop")
+    rng = stream(5, "think", "chat", 0)
+    thinks = [clients.think_s(rng) for _ in range(20_000)]
+    assert abs(np.mean(thinks) - 0.5) <= 4 * 0.5 / math.sqrt(20_000)
+    assert np.var(thinks) == pytest.approx(0.25, rel=0.1)
+    assert {type(value) for value in thinks} == {float}
+    patient = clients.model_copy(update={"think": "constant", "start_stagger_s": 0.25})
+    assert patient.think_s(rng) == 0.5
+    assert [patient.first_request_s(client) for client in range(3)] == [0.0, 0.25, 0.5]
+
+
+def test_all_at_once_is_at_once(example):
+    block = next(load_of(example("arrivals", "all_at_once")).blocks())
+    assert set(block.arrival_s) == {2.5}
+
+
+def test_constant_gaps_do_not_drift(example):
+    times = chain.from_iterable(block.arrival_s for block in load_of(example("arrivals", "constant")).blocks())
+    assert all(time == n / 7.0 for n, time in enumerate(islice(times, 20_000), 1))
