@@ -1,0 +1,204 @@
+"""Calibration files: what was measured, the fitted coefficients, how good they are, and finding the right one."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from servesim.catalog.entries import parse_yaml
+from servesim.catalog.gpu import Gpu
+from servesim.catalog.iteration_form import Coefficients
+from servesim.catalog.model import Model
+from servesim.errors import InputError, Problem
+from servesim.registry import Spec
+
+_SYNONYMS = {"bfloat16": "bf16", "auto": "bf16", "fp16": "bf16", "float16": "bf16", "fp4": "nvfp4"}
+_SYNONYMS |= {"modelopt_fp4": "nvfp4", "modelopt": "fp8", "fbgemm_fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8"}
+_FILE_NAME = re.compile(r"(?P<backend>[a-z]+)-tp(?P<tp>\d+)-(?P<precision>[a-z0-9]+?)(?:-kv(?P<kv>[a-z0-9]+))?\.yaml")
+
+
+class Provenance(Spec):
+    """Where the measurements come from."""
+
+    source: str
+    version: str
+    licence: str
+    date: str | None = None
+    method: str
+    input_file: str
+    input_sha256: str
+    rows: PositiveInt
+
+
+class Range(Spec):
+    """The largest values measured; beyond them the form extrapolates."""
+
+    max_decode_seqs: PositiveFloat
+    max_mean_context_tokens: PositiveFloat
+    max_prefill_tokens: PositiveFloat
+
+
+class ErrorSummary(Spec):
+    """Absolute relative error |predicted / measured - 1| over `n` rows."""
+
+    median: NonNegativeFloat
+    p90: NonNegativeFloat
+    max: NonNegativeFloat
+    n: PositiveInt
+
+
+class Errors(Spec):
+    """Errors per kind of iteration (decode, prefill, mixed, all).
+
+    `interior`: rows predicted by a fit without their whole slice (all rows of one decode batch size, one decode
+    context, one number of prefill tokens, one prompt length), the slice lying between others. `edge`: the same for the
+    smallest and the largest slice, which is extrapolation. `in_sample`: the final fit on all rows.
+    """
+
+    interior: dict[str, ErrorSummary]
+    edge: dict[str, ErrorSummary]
+    in_sample: dict[str, ErrorSummary]
+
+
+class Host(Spec):
+    """Host seconds between iterations, if known; the calibration itself holds device time only."""
+
+    iteration_s: NonNegativeFloat | None = None
+    note: str
+
+
+class Calibration(Spec):
+    """One deployment's fitted iteration time."""
+
+    schema_version: PositiveInt
+    model: str
+    gpu: str
+    backend: str
+    tensor_parallel_size: PositiveInt
+    precision: str
+    kv_cache_dtype: str
+    provenance: Provenance
+    validity: Range
+    error: Errors
+    scatter: str
+    host: Host
+    coefficients: Coefficients
+
+    @property
+    def name(self) -> str:
+        """The catalog path without its ending."""
+        return f"{self.model}/{self.gpu}/{file_stem(self)}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a result's provenance should repeat."""
+        error = self.error.interior["all"]
+        return {
+            "source": f"{self.provenance.source} {self.provenance.version}",
+            "input_sha256": self.provenance.input_sha256,
+            "held_back_error_median": error.median,
+            "held_back_error_p90": error.p90,
+            "kv_cache_dtype": self.kv_cache_dtype,
+            "host_iteration_s": self.host.iteration_s,
+        }
+
+
+class Key(NamedTuple):
+    """What a catalog calibration is found by."""
+
+    model: str
+    gpu: str
+    backend: str
+    tensor_parallel_size: int
+    precision: str
+    kv_cache_dtype: str
+
+    @property
+    def stem(self) -> str:
+        """The file name without its ending."""
+        kv = "" if self.kv_cache_dtype == "bf16" else f"-kv{self.kv_cache_dtype}"
+        return f"{self.backend}-tp{self.tensor_parallel_size}-{self.precision}{kv}"
+
+
+def key_of(entry: Calibration) -> Key:
+    """Return the key of a calibration."""
+    return Key(entry.model, entry.gpu, entry.backend, entry.tensor_parallel_size, entry.precision, entry.kv_cache_dtype)
+
+
+def file_stem(entry: Calibration) -> str:
+    """Return the file name of a calibration without its ending."""
+    return key_of(entry).stem
+
+
+def _root() -> Path:
+    return Path(str(files("servesim.catalog"))) / "calibrations"
+
+
+@cache
+def _keys_of(model: str, gpu: str) -> tuple[Key, ...]:
+    folder = _root() / model / gpu
+    matches = (_FILE_NAME.fullmatch(path.name) for path in folder.glob("*.yaml"))
+    return tuple(
+        sorted(Key(model, gpu, m["backend"], int(m["tp"]), m["precision"], m["kv"] or "bf16") for m in matches if m)
+    )
+
+
+def calibrations(model: str | None = None, gpu: str | None = None) -> tuple[Key, ...]:
+    """Return the keys of all catalogued calibrations, or those of a model and a GPU (catalog names), sorted."""
+    folders = sorted(_root().glob(f"{model or '*'}/{gpu or '*'}"))
+    return tuple(key for folder in folders for key in _keys_of(folder.parent.name, folder.name))
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Return the calibration in the file `path`; InputError if it cannot be read or does not fit the schema."""
+    try:
+        data = parse_yaml(path.read_text(encoding="utf-8"))
+        return Calibration.model_validate(data)
+    except OSError as error:
+        raise InputError(Problem(f"cannot read the calibration file: {error.strerror}", file=str(path))) from error
+    except ValidationError as error:
+        problems = [
+            Problem(part["msg"], path=".".join(map(str, part["loc"])), file=str(path)) for part in error.errors()
+        ]
+        raise InputError(problems) from error
+
+
+@cache
+def _catalogued(key: Key) -> Calibration:
+    return read_calibration(_root() / key.model / key.gpu / f"{key.stem}.yaml")
+
+
+def calibration(
+    model: Model,
+    gpu: Gpu,
+    backend: str,
+    tensor_parallel_size: int = 1,
+    quantization: str | None = None,
+    kv_cache_dtype: str = "auto",
+) -> Calibration:
+    """Return the catalog's calibration of a deployment; InputError lists what there is for this model and GPU.
+
+    `quantization` None means the model's published precision; `kv_cache_dtype` "auto" means 16 bits.
+    """
+    precision = quantization or model.native_quantization or "bf16"
+    wanted = Key(
+        model.name,
+        gpu.name,
+        backend,
+        tensor_parallel_size,
+        _SYNONYMS.get(precision, precision),
+        _SYNONYMS.get(kv_cache_dtype, kv_cache_dtype),
+    )
+    here = _keys_of(model.name, gpu.name)
+    if wanted in here:
+        return _catalogued(wanted)
+    if here:
+        hint = f"the catalog has for this model and GPU: {', '.join(key.stem for key in here)}"
+    else:
+        others = sorted({key.gpu for key in calibrations(model=model.name)})
+        hint = f"nothing for this GPU; this model is calibrated on: {', '.join(others) or 'no GPU'}"
+    raise InputError(f"no calibration {wanted.stem!r} of {model.name} on {gpu.name}; {hint}. Or use kind: roofline")

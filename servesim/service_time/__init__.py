@@ -1,0 +1,1 @@
+"""How long work takes: models of the duration of an engine iteration."""
