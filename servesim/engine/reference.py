@@ -1,0 +1,447 @@
+"""The readable definition of continuous batching: one iteration and one sequence at a time.
+
+Slow on purpose. It follows the rules of docs/engine.md in the order in which vLLM's scheduler applies them, keeps the
+context, blocks and tokens of every sequence explicitly, and wakes at every iteration boundary. The span engine in
+`servesim.engine.continuous` must give the same records; `tests/engine/test_spans.py` holds them to it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import nan
+
+from servesim.engine.kv import blocks_for
+from servesim.engine.settings import RUN_COLUMNS, SEGMENT_COLUMNS, EngineSettings
+from servesim.engine.timing import Shape, Timing, boundary_s
+from servesim.metrics.spool import Spool
+from servesim.policies.scheduling.base import Scheduler
+from servesim.request import (
+    ADMISSION,
+    COMPLETED,
+    DECODE,
+    GONE,
+    LEAVING,
+    PENDING,
+    PREFILL,
+    REJECTED,
+    WAITING,
+    Request,
+)
+from servesim.service_time.base import IterationTime
+from servesim.system.clock import BOUNDARY, IDLE_START, Alarm, Clock
+
+
+@dataclass
+class Sequence:
+    """What the engine knows of an admitted request. `issued` counts tokens emitted or on the way."""
+
+    request: Request
+    issued: int
+    computed: int = 0
+    blocks: int = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens whose KV entries are wanted: prompt and everything generated."""
+        return self.request.prompt_tokens + self.issued
+
+    @property
+    def finished(self) -> bool:
+        """No more tokens to compute for it (its last one may still be on the way)."""
+        return self.issued == self.request.output_tokens
+
+
+@dataclass
+class Batch:
+    """One decided iteration: who emits a token at its end, and when it ends."""
+
+    emitting: list[Sequence]
+    end_s: float
+
+
+@dataclass
+class Run:
+    """The open run of iterations with an unchanged decode-only batch, or a single iteration with prefill."""
+
+    start_s: float
+    shape: Shape
+    decoding: list[Sequence]
+    context_tokens: int
+    prefill_seqs: int
+    prefill_tokens: int
+    used_blocks_first: int
+    used_blocks_last: int
+    iterations: int = 0
+
+    def boundary_s(self) -> float:
+        """Return the end of the last iteration counted."""
+        first_s, bend_s, *_ = self.shape
+        return boundary_s(self.start_s, first_s, bend_s, self.iterations)
+
+    def exposed_s(self) -> float:
+        """Return the host time not hidden by the device so far."""
+        _, _, first_s, bend_s, _ = self.shape
+        return self.iterations * (first_s + bend_s * (self.iterations - 1))
+
+    def limit_tokens(self) -> float:
+        """Return the summed context up to which the shape holds."""
+        return self.shape[4]
+
+
+class ReferenceEngine:
+    """One replica with the interface of `ContinuousEngine`, one event per iteration."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        index: int,
+        settings: EngineSettings,
+        scheduler: Scheduler,
+        times: IterationTime,
+        record: Callable[[Request], None],
+    ) -> None:
+        self._clock = clock
+        self.index = index
+        self.settings = settings
+        self._scheduler = scheduler
+        scheduler.start()
+        self._record = record
+        self._timing = Timing(times, settings.host_time_s, settings.host_time_per_seq_s, settings.async_scheduling)
+        self.usable = self.free = settings.num_gpu_blocks - 1
+        self._watermark_blocks = int(settings.watermark * settings.num_gpu_blocks)
+        self.runs = Spool(RUN_COLUMNS)
+        self.segments = Spool(SEGMENT_COLUMNS)
+        self._rows = 0
+        self.running: dict[Request, Sequence] = {}
+        self.waiting = 0
+        self.preemptions = 0
+        self._queue: deque[Batch] = deque()
+        self._aborted: list[Request] = []
+        self._run: Run | None = None
+        self._exposed_before_run_s = 0.0
+        self._depth = 2 if settings.async_scheduling else 1
+        self._idle = True
+        self._alarm = Alarm(self._boundary, BOUNDARY + index)
+        self._start_alarm = Alarm(self._turn, IDLE_START)
+
+    # ---- what the outside calls -------------------------------------------------------------------------------
+
+    def submit(self, request: Request, computed_tokens: int = 0) -> None:
+        """Accept a request at the present time; the KV entries of its first `computed_tokens` are there already."""
+        request.replica = self.index
+        request.computed_tokens = computed_tokens
+        delay = self.settings.admission_time_s + self.settings.admission_time_per_token_s * request.prompt_tokens
+        if delay > 0:
+            request.admission_s = delay
+            request.stage = ADMISSION
+            self._clock.call_at(self._clock.now_s + delay, partial(self._enqueue, request))
+        else:
+            self._enqueue(request)
+
+    def cancel(self, request: Request, outcome: int) -> None:
+        """End a request with `outcome` now; see `ContinuousEngine.cancel`."""
+        if request.stage == GONE:
+            return
+        request.outcome = outcome
+        request.cancelled_s = self._clock.now_s
+        if request.stage == WAITING:
+            self._scheduler.remove(request)
+            self.waiting -= 1
+            self._end_cancelled(request)
+        elif request.stage == ADMISSION:
+            self._end_cancelled(request)
+        elif request.stage != LEAVING:
+            self._aborted.append(request)
+
+    @property
+    def outstanding(self) -> int:
+        """Requests submitted to the scheduler and not yet released."""
+        return self.waiting + len(self.running)
+
+    def _enqueue(self, request: Request) -> None:
+        if request.stage == GONE:
+            return
+        tokens = request.prompt_tokens + request.output_tokens
+        if tokens > self.settings.max_model_len:
+            self._reject(request, "exceeds max_model_len")
+        elif blocks_for(tokens - 1, self.settings.block_size) > self.usable:
+            self._reject(request, "needs more KV blocks than the replica has")
+        else:
+            request.stage = WAITING
+            self._scheduler.add(request)
+            self.waiting += 1
+            if self._idle:
+                self._idle = False
+                self._clock.arm(self._start_alarm, self._clock.now_s)
+
+    def _reject(self, request: Request, reason: str) -> None:
+        request.reason = reason
+        request.outcome = REJECTED
+        request.finish_s = self._clock.now_s
+        request.stage = GONE
+        request.done(request)
+        self._record(request)
+
+    def _end_cancelled(self, request: Request) -> None:
+        request.stage = GONE
+        request.finish_s = request.cancelled_s
+        if request.first_token_s > request.cancelled_s:
+            request.first_token_s = nan
+        self._record(request)
+
+    # ---- the loop ---------------------------------------------------------------------------------------------
+
+    def _boundary(self) -> None:
+        batch = self._queue.popleft()
+        if not self._queue:
+            self._mark_progress(batch.end_s)
+        self._finish(batch)
+        self._turn()
+
+    def _turn(self) -> None:
+        """Fill the queue of decided batches (one, or two in one-ahead mode), then sleep until the first one ends."""
+        while len(self._queue) < self._depth:
+            start_s = self._queue[-1].end_s if self._queue else self._clock.now_s
+            batch = self._schedule(start_s, cold=not self._queue)
+            if batch is None:
+                break
+            self._queue.append(batch)
+        self._idle = not self._queue
+        if self._queue:
+            self._clock.arm(self._alarm, self._queue[0].end_s)
+
+    def _finish(self, batch: Batch) -> None:
+        """Release the sequences whose last token this batch emitted."""
+        for sequence in batch.emitting:
+            request = sequence.request
+            if request.stage != LEAVING or request.finish_s > batch.end_s:
+                continue
+            if self.running.pop(request, None) is not None:
+                self.free += sequence.blocks
+            request.generated_tokens = request.output_tokens
+            if request.outcome == PENDING:
+                request.stage = GONE
+                request.outcome = COMPLETED
+                request.done(request)
+                self._record(request)
+            else:
+                self._end_cancelled(request)
+
+    def _drop_aborted(self) -> None:
+        for request in self._aborted:
+            if request.stage in (PREFILL, DECODE):
+                self._close_run()
+                sequence = self.running.pop(request)
+                self.free += sequence.blocks
+                request.generated_tokens = sequence.issued
+                if request.stage == DECODE:
+                    request.last_row = self._rows
+                self._end_cancelled(request)
+        self._aborted.clear()
+
+    # ---- one decision -----------------------------------------------------------------------------------------
+
+    def _schedule(self, start_s: float, cold: bool) -> Batch | None:
+        """Decide the iteration that starts at `start_s`: running requests first, then the waiting queue."""
+        self._mark_progress(start_s)
+        self._drop_aborted()
+        budget = self.settings.max_num_batched_tokens
+        decoding: list[Sequence] = []
+        chunks: list[tuple[Sequence, int]] = []
+        order = list(self.running.values())
+        index = 0
+        preempted = False
+        while index < len(order) and budget > 0:
+            sequence = order[index]
+            tokens = 0 if sequence.finished else min(sequence.length - sequence.computed, budget)
+            needed = blocks_for(sequence.computed + tokens, self.settings.block_size) - sequence.blocks
+            while tokens and needed > self.free:
+                preempted = True
+                victim = self.running[self._scheduler.victim(self.running)]  # type: ignore[arg-type]
+                position = order.index(victim)
+                order.remove(victim)
+                if position < index:
+                    index -= 1
+                    budget += self._unschedule(victim, decoding, chunks)
+                self._evict(victim, start_s)
+                if victim is sequence:
+                    tokens = 0
+                    index -= 1
+            if tokens:
+                self._allocate(sequence, needed)
+                budget -= tokens
+                if sequence.request.stage == DECODE:
+                    decoding.append(sequence)
+                else:
+                    chunks.append((sequence, tokens))
+            index += 1
+        if not preempted:
+            self._admit(start_s, budget, chunks)
+        return self._commit(start_s, decoding, chunks, cold)
+
+    def _allocate(self, sequence: Sequence, blocks: int) -> None:
+        sequence.blocks += blocks
+        self.free -= blocks
+
+    def _unschedule(self, victim: Sequence, decoding: list[Sequence], chunks: list[tuple[Sequence, int]]) -> int:
+        """Take a sequence that was already served in this step out again; return its tokens."""
+        if victim in decoding:
+            decoding.remove(victim)
+            return 1
+        for entry in chunks:
+            if entry[0] is victim:
+                chunks.remove(entry)
+                return entry[1]
+        return 0
+
+    def _evict(self, victim: Sequence, start_s: float) -> None:
+        """Preempt: drop the KV cache; everything will be recomputed."""
+        self.preemptions += 1
+        request = victim.request
+        del self.running[request]
+        self.free += victim.blocks
+        victim.blocks = 0
+        if request.stage == LEAVING:
+            return
+        self._close_run()
+        if request.stage == DECODE:
+            request.last_row = self._rows
+            request.last_token_s = start_s
+        request.generated_tokens = victim.issued
+        request.computed_tokens = 0
+        request.preemptions += 1
+        request.mark_s = start_s
+        request.mark_host_s = self._exposed_s()
+        request.stage = WAITING
+        self._scheduler.requeue(request)
+        self.waiting += 1
+
+    def _admit(self, start_s: float, budget: int, chunks: list[tuple[Sequence, int]]) -> None:
+        settings = self.settings
+        while budget > 0 and len(self.running) < settings.max_num_seqs:
+            request = self._scheduler.head()
+            if request is None:
+                return
+            sequence = Sequence(request, request.generated_tokens, computed=request.computed_tokens)
+            tokens = sequence.length - sequence.computed
+            if tokens > budget and not settings.enable_chunked_prefill:
+                return
+            tokens = min(tokens, budget)
+            free = self.free - (self._watermark_blocks if self.running else 0)
+            needed = blocks_for(sequence.computed + tokens, settings.block_size)
+            must_fit = sequence.length if settings.scheduler_reserve_full_isl else sequence.computed + tokens
+            if blocks_for(must_fit, settings.block_size) > free:
+                return
+            self._scheduler.pop()
+            self.waiting -= 1
+            self.running[request] = sequence
+            self._allocate(sequence, needed)
+            budget -= tokens
+            chunks.append((sequence, tokens))
+            request.stage = PREFILL
+            if request.preemptions == 0:
+                request.first_scheduled_s = start_s
+                request.start_host_s = self._exposed_s()
+
+    def _commit(
+        self, start_s: float, decoding: list[Sequence], chunks: list[tuple[Sequence, int]], cold: bool
+    ) -> Batch | None:
+        """Turn the decision into a batch with an end, continuing the open run if nothing changed."""
+        if not decoding and not chunks:
+            self._close_run()
+            return None
+        used = self.usable - self.free
+        context = sum(sequence.computed for sequence in decoding)
+        if chunks:
+            self._close_run()
+            tokens = sum(count for _, count in chunks)
+            pairs = sum(count * sequence.computed + count * (count + 1) // 2 for sequence, count in chunks)
+            shape = self._timing.mixed(len(decoding), context, len(chunks), tokens, pairs, cold)
+            self._run = Run(start_s, shape, decoding, context, len(chunks), tokens, used, used)
+        elif (
+            self._run is None
+            or self._run.prefill_seqs
+            or self._run.decoding != decoding
+            or context > self._run.limit_tokens()
+        ):
+            self._close_run()
+            shape = self._timing.decode(len(decoding), context)
+            self._run = Run(start_s, shape, decoding, context, 0, 0, used, used)
+        self._run.iterations += 1
+        self._run.used_blocks_last = used
+        emitting = []
+        for sequence, tokens in [*((s, 1) for s in decoding), *chunks]:
+            sequence.computed += tokens
+            if sequence.computed == sequence.length:
+                sequence.issued += 1
+                emitting.append(sequence)
+        return Batch(emitting, self._run.boundary_s())
+
+    def _mark_progress(self, now_s: float) -> None:
+        """Note first tokens, resumptions and last tokens of the iteration that ends at `now_s`."""
+        joined = [
+            s for s in self.running.values() if s.request.stage == PREFILL and s.issued > s.request.generated_tokens
+        ]
+        finished = [s for s in self.running.values() if s.finished and s.request.stage in (PREFILL, DECODE)]
+        if joined or finished:
+            self._close_run()
+        for sequence in joined:
+            request = sequence.request
+            request.stage = DECODE
+            if request.preemptions:
+                request.preempted_s += now_s - request.mark_s
+                request.start_host_s += self._exposed_s() - request.mark_host_s
+            if sequence.issued == 1:
+                request.first_token_s = now_s
+                request.preempted_ttft_s = request.preempted_s
+                request.host_ttft_s = self._exposed_s() - request.start_host_s
+            else:
+                self.segments.add(
+                    (
+                        request.request_id,
+                        request.class_index,
+                        self.index,
+                        request.first_row,
+                        request.last_row,
+                        request.last_token_s,
+                        now_s,
+                    )
+                )
+            request.first_row = self._rows
+        for sequence in finished:
+            request = sequence.request
+            request.stage = LEAVING
+            request.finish_s = now_s
+            request.host_s = self._exposed_s() - request.start_host_s
+            request.last_row = self._rows
+
+    # ---- runs -------------------------------------------------------------------------------------------------
+
+    def _exposed_s(self) -> float:
+        return self._exposed_before_run_s + (self._run.exposed_s() if self._run else 0.0)
+
+    def _close_run(self) -> None:
+        run = self._run
+        if run is None:
+            return
+        self._exposed_before_run_s = self._exposed_s()
+        first_s, bend_s, *_ = run.shape
+        self.runs.add(
+            (
+                run.start_s,
+                run.iterations,
+                len(run.decoding),
+                run.context_tokens,
+                run.prefill_seqs,
+                run.prefill_tokens,
+                first_s,
+                bend_s,
+                run.used_blocks_first,
+                run.used_blocks_last,
+            )
+        )
+        self._rows += 1
+        self._run = None

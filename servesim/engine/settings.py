@@ -1,0 +1,47 @@
+"""What a continuous-batching engine needs to know, resolved to plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from servesim.engine.kv import UNLIMITED_BLOCKS
+
+# Rows of a replica's log: one per run of iterations with an unchanged batch (see servesim.engine.timing).
+RUN_COLUMNS = (
+    "start_s",
+    "iterations",
+    "decode_seqs",
+    "context_tokens",
+    "prefill_seqs",
+    "prefill_tokens",
+    "first_s",
+    "bend_s",
+    "used_blocks_first",
+    "used_blocks_last",
+)
+
+# Decode intervals that ended in a preemption, and the gap until the next token of the same request.
+SEGMENT_COLUMNS = ("request_id", "class_index", "replica", "first_row", "last_row", "gap_start_s", "gap_end_s")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Settings of one replica under vLLM's names; see `servesim.engine.continuous` for what they do.
+
+    `max_model_len` counts prompt plus output. `num_gpu_blocks` includes the null block. `admission_*` is latency
+    between arrival and the scheduler's queue that does not stall decoding (tokenisation, front end).
+    """
+
+    max_num_seqs: int = 1024
+    max_num_batched_tokens: int = 8192
+    max_model_len: int = 1 << 40
+    enable_chunked_prefill: bool = True
+    scheduler_reserve_full_isl: bool = True
+    watermark: float = 0.0
+    async_scheduling: bool = False
+    block_size: int = 16
+    num_gpu_blocks: int = UNLIMITED_BLOCKS
+    host_time_s: float = 0.0
+    host_time_per_seq_s: float = 0.0
+    admission_time_s: float = 0.0
+    admission_time_per_token_s: float = 0.0

@@ -1,0 +1,1 @@
+"""Who is admitted next, and who gives way."""

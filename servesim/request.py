@@ -1,0 +1,134 @@
+"""A request on its way through the system, and the ways it can end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import nan
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from servesim.system.clock import Alarm
+
+# Outcomes: the one terminal state of a request. Plain integers because they are set on the hot path and stored as
+# numbers; OUTCOMES names them.
+COMPLETED, REJECTED, TIMED_OUT, CANCELLED, FAILED, PENDING = range(6)
+OUTCOMES = ("completed", "rejected", "timed_out", "cancelled", "failed", "pending")
+
+# Stages: where a request is inside an engine.
+OUTSIDE, ADMISSION, WAITING, PREFILL, DECODE, LEAVING, GONE = range(7)
+
+# What is kept of every request, in this order; all are attributes of Request. Times are absolute seconds, NaN where
+# the request never got there. Of a part and its `*_ttft_s`, the latter lies before the first token.
+REQUEST_COLUMNS = (
+    "request_id",
+    "class_index",
+    "replica",
+    "prompt_tokens",
+    "output_tokens",
+    "generated_tokens",
+    "outcome",
+    "arrival_s",
+    "admission_s",
+    "first_scheduled_s",
+    "first_token_s",
+    "finish_s",
+    "preemptions",
+    "preempted_ttft_s",
+    "preempted_s",
+    "host_ttft_s",
+    "host_s",
+    "first_row",
+    "last_row",
+)
+
+_WORKING = (
+    "cancelled_s",
+    "computed_tokens",
+    "done",
+    "end_iteration",
+    "last_token_s",
+    "mark_host_s",
+    "mark_s",
+    "priority",
+    "reason",
+    "stage",
+    "start_host_s",
+    "tail",
+    "timeout",
+)
+
+
+class Request:
+    """One request: what was asked for, the engine's working state, and what is recorded at the end.
+
+    `tail` is its context minus the engine's iteration index while it decodes, so that the context is known at every
+    iteration without being touched. `end_iteration` is the first iteration it is no longer part of. `first_row` and
+    `last_row` delimit its latest decode interval on its replica's log of runs. `done` is called once, at the end.
+    """
+
+    __slots__ = (*REQUEST_COLUMNS, *_WORKING)
+
+    request_id: int
+    class_index: int
+    replica: int
+    prompt_tokens: int
+    output_tokens: int
+    generated_tokens: int
+    outcome: int
+    arrival_s: float
+    admission_s: float
+    first_scheduled_s: float
+    first_token_s: float
+    finish_s: float
+    preemptions: int
+    preempted_ttft_s: float
+    preempted_s: float
+    host_ttft_s: float
+    host_s: float
+    first_row: int
+    last_row: int
+
+    priority: int
+    done: Callable[[Request], None]
+    timeout: Alarm | None
+    reason: str
+    stage: int
+    computed_tokens: int
+    end_iteration: int
+    tail: int
+    cancelled_s: float
+    last_token_s: float
+    mark_s: float
+    mark_host_s: float
+    start_host_s: float
+
+    def __init__(
+        self,
+        request_id: int,
+        class_index: int,
+        arrival_s: float,
+        prompt_tokens: int,
+        output_tokens: int,
+        priority: int,
+        done: Callable[[Request], None],
+    ) -> None:
+        self.request_id = request_id
+        self.class_index = class_index
+        self.arrival_s = arrival_s
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        self.priority = priority
+        self.done = done
+        self.replica = -1
+        self.generated_tokens = 0
+        self.computed_tokens = 0
+        self.outcome = PENDING
+        self.stage = OUTSIDE
+        self.admission_s = 0.0
+        self.first_scheduled_s = self.first_token_s = self.finish_s = nan
+        self.preemptions = 0
+        self.preempted_ttft_s = self.preempted_s = 0.0
+        self.host_ttft_s = self.host_s = 0.0
+        self.first_row = self.last_row = -1
+        self.reason = ""
+        self.timeout = None

@@ -1,0 +1,1 @@
+"""The simulated system around the engines: clock, sources, gateway, pools."""

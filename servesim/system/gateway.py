@@ -1,0 +1,89 @@
+"""Where requests enter and leave: counts them, times them out, and hands their records on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from operator import attrgetter
+
+from servesim.metrics.spool import Spool
+from servesim.request import OUTCOMES, PENDING, REJECTED, REQUEST_COLUMNS, TIMED_OUT, Request
+from servesim.system.clock import Clock
+from servesim.system.pool import Pool
+
+_row = attrgetter(*REQUEST_COLUMNS)
+
+
+class Gateway:
+    """The books of the whole system: what entered, what left, and a record of each.
+
+    `occupancy_s`, once the system is empty, is the integral over time of the number of requests inside, counted at the
+    door; by Little's law it must equal the sum of the times that the records say they spent inside.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.records = Spool(REQUEST_COLUMNS)
+        self.reasons: dict[str, int] = {}
+        self.entered = 0
+        self.last_arrival_s = 0.0
+        self.last_end_s = 0.0
+        self.entries_s = 0.0
+        self.ends_s = 0.0
+
+    @property
+    def occupancy_s(self) -> float:
+        """The sum of all times of leaving minus that of all times of entering."""
+        return self.ends_s - self.entries_s
+
+    def record(self, request: Request) -> None:
+        """Keep what is to be known of a request that nobody works on any more."""
+        self.records.add(_row(request))
+
+    def rejection_warnings(self) -> list[str]:
+        """Return one sentence per reason for which requests were refused."""
+        return [f"{count} requests were {OUTCOMES[REJECTED]}: {why}" for why, count in sorted(self.reasons.items())]
+
+
+class Door:
+    """How the requests of one class enter the system and leave it."""
+
+    __slots__ = ("_gateway", "_is_routed", "_pool", "_timeout_s", "class_index", "clock", "priority")
+
+    def __init__(self, gateway: Gateway, pool: Pool, class_index: int, priority: int, timeout_s: float | None) -> None:
+        self._gateway = gateway
+        self.clock = gateway.clock
+        self._pool = pool
+        self._is_routed = len(pool.replicas) > 1
+        self.class_index = class_index
+        self.priority = priority
+        self._timeout_s = timeout_s
+
+    def send(self, prompt_tokens: int, output_tokens: int, done: Callable[[Request], None]) -> None:
+        """Let a request enter now; `done` is called when it has ended for its client, and must call `leave`."""
+        gateway = self._gateway
+        now_s = self.clock.now_s
+        number = gateway.entered
+        gateway.entered = number + 1
+        gateway.last_arrival_s = now_s
+        gateway.entries_s += now_s
+        request = Request(number, self.class_index, now_s, prompt_tokens, output_tokens, self.priority, done)
+        self._pool.submit(request)
+        if self._timeout_s is not None and request.outcome == PENDING:
+            request.timeout = self.clock.call_at(now_s + self._timeout_s, partial(self._time_out, request))
+
+    def leave(self, request: Request) -> None:
+        """Close the books on a request that ended for its client."""
+        gateway = self._gateway
+        gateway.last_end_s = now_s = self.clock.now_s
+        gateway.ends_s += now_s
+        if self._is_routed:
+            self._pool.ended(request)
+        if request.timeout is not None:
+            request.timeout.token = 0
+        if request.reason:
+            gateway.reasons[request.reason] = gateway.reasons.get(request.reason, 0) + 1
+
+    def _time_out(self, request: Request) -> None:
+        self._pool.cancel(request, TIMED_OUT)
+        request.done(request)

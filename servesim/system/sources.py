@@ -1,0 +1,115 @@
+"""Request classes at run time: open-loop sources that follow a stream of arrivals, and closed loops of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from servesim import rng as random_streams
+from servesim.request import Request
+from servesim.system.clock import ARRIVAL, LATE_ARRIVAL, Alarm
+from servesim.system.gateway import Door
+from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
+from servesim.workload.base import Block
+from servesim.workload.load import LengthStream
+
+
+class Source(Protocol):
+    """Something that sends requests."""
+
+    offered: int
+
+    def start(self) -> None:
+        """Schedule the first request."""
+
+
+class OpenSource:
+    """Sends requests at given times, whatever becomes of them. One pending event, however many requests follow."""
+
+    def __init__(self, door: Door, blocks: Iterator[Block]) -> None:
+        self._door = door
+        self._leave = door.leave
+        self._blocks = blocks
+        self._rows: Iterator[tuple[float, int, int]] = iter(())
+        self._alarm = Alarm(self._ring, ARRIVAL)
+        self._prompt_tokens = self._output_tokens = 0
+        self.offered = 0
+
+    def start(self) -> None:
+        """Schedule the first request."""
+        self._wait_for_next()
+
+    def _ring(self) -> None:
+        self.offered += 1
+        self._door.send(self._prompt_tokens, self._output_tokens, self._leave)
+        self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
+        row = next(self._rows, None)
+        if row is None:
+            block = next(self._blocks, None)
+            if block is None:
+                return
+            self._rows = zip(*block, strict=True)
+            row = next(self._rows)
+        time_s, self._prompt_tokens, self._output_tokens = row
+        self._door.clock.arm(self._alarm, time_s)
+
+
+class ClosedLoop:
+    """A fixed number of clients, each sending its next request a think time after its last one ended.
+
+    Lengths follow the order in which requests are sent over all clients; think times are drawn per client, so that
+    two systems compared under one seed see the same clients think alike. `round_trip_s` is network time that a
+    client's next request comes later by.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        spec: ClosedLoopArrivals,
+        lengths: LengthStream,
+        class_name: str,
+        seed: int,
+        num_requests: int | None,
+        duration_s: float | None,
+        round_trip_s: float,
+    ) -> None:
+        self._door = door
+        self._spec = spec
+        self._lengths = lengths
+        self._limit = num_requests
+        self._duration_s = duration_s
+        self._round_trip_s = round_trip_s
+        self._rngs = [
+            random_streams.stream(seed, "think", class_name, client)
+            for client in range(spec.max_concurrency if spec.think != "constant" else 0)
+        ]
+        self.offered = 0
+
+    def start(self) -> None:
+        """Schedule every client's first request."""
+        for client in range(self._spec.max_concurrency):
+            self._schedule(client, self._spec.first_request_s(client))
+
+    def _schedule(self, client: int, time_s: float) -> None:
+        # A request sent the instant another ends comes after everything else at that instant.
+        clock = self._door.clock
+        priority = LATE_ARRIVAL if time_s == clock.now_s and clock.priority > ARRIVAL else ARRIVAL
+        clock.call_at(time_s, lambda: self._send(client), priority)
+
+    def _send(self, client: int) -> None:
+        clock = self._door.clock
+        if self._limit is not None and self.offered >= self._limit:
+            return
+        if self._duration_s is not None and clock.now_s > self._duration_s:
+            return
+        self.offered += 1
+        (prompt_tokens,), (output_tokens,) = self._lengths.take(1)
+
+        def ended(request: Request) -> None:
+            self._door.leave(request)
+            think_s = self._spec.think_s(self._rngs[client]) if self._rngs else self._spec.think_time_s
+            self._schedule(client, clock.now_s + think_s + self._round_trip_s)
+
+        self._door.send(prompt_tokens, output_tokens, ended)
