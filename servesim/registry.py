@@ -12,12 +12,13 @@ import pkgutil
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self, TypeVar, dataclass_transform
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+import pydantic.dataclasses
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-_FAMILIES: dict[str, dict[str, type[Spec]]] = {}
+_FAMILIES: dict[str, dict[str, type[Any]]] = {}
 _REGISTERED: list[str] = []
 _HOMES = {
     "arrivals": "servesim.workload.arrivals",
@@ -30,10 +31,13 @@ _HOMES = {
 }
 
 
+_CLOSED = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
 class Spec(BaseModel):
     """A frozen, strict part of a scenario: unknown keys, NaN and infinities are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, **_CLOSED)
 
 
 class KindSpec(Spec):
@@ -42,30 +46,39 @@ class KindSpec(Spec):
     kind: str
 
 
-class Policy(KindSpec):
-    """A kind with runtime state: the scenario holds the frozen specification, each run its own live copy."""
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+class Policy:
+    """A kind with runtime state: the scenario holds the frozen specification, each run its own live copy.
 
-    _live_class: ClassVar[type[Any] | None] = None
+    `register` turns subclasses into frozen, validated dataclasses. They are not pydantic models because those look up
+    every attribute through a Python-level hook, which would cost more than most decisions do. A numeric field wants
+    `Field(strict=True)`, which models have for all their fields: a strict dataclass would refuse a mapping.
+    """
+
+    kind: str
 
     def live(self) -> Self:
         """Return a mutable copy for one run; `start` fills in its state."""
-        cls = type(self)
-        if "_live_class" not in cls.__dict__ or cls._live_class is None:
-            # A subclass whose attributes are set by plain object semantics: pydantic's frozen check would cost
-            # more than most decisions do.
-            cls._live_class = type(cls.__name__, (cls,), {"__setattr__": object.__setattr__, "__doc__": cls.__doc__})
-        copy: Self = object.__new__(cls._live_class)
+        copy: Self = object.__new__(_live_class(type(self)))  # type: ignore[arg-type]
         copy.__dict__.update(self.__dict__)
         return copy
 
 
-K = TypeVar("K", bound=type[KindSpec])
+@cache
+def _live_class(cls: type[Any]) -> type[Any]:
+    """Return a subclass of a frozen policy class whose attributes can be set."""
+    return type(cls.__name__, (cls,), {"__setattr__": object.__setattr__, "__doc__": cls.__doc__})
+
+
+K = TypeVar("K", bound=type[Any])
 
 
 def register(family: str) -> Callable[[K], K]:
     """Class decorator: make `cls` a choice of `family` under its field `kind`'s default."""
 
     def add(cls: K) -> K:
+        if issubclass(cls, Policy):
+            pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CLOSED)(cls)
         name = cls.__pydantic_fields__["kind"].default
         if not isinstance(name, str):
             raise TypeError(f"{cls.__name__}: give `kind` a Literal default, e.g. kind: Literal['x'] = 'x'")

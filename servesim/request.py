@@ -64,6 +64,7 @@ class Request:
     `tail` is its context minus the engine's iteration index while it decodes, so that the context is known at every
     iteration without being touched. `end_iteration` is the first iteration it is no longer part of. `first_row` and
     `last_row` delimit its latest decode interval on its replica's log of runs. `done` is called once, at the end.
+    What a completed request always gets is not set at first (`fill` is for those that end otherwise).
     """
 
     __slots__ = (*REQUEST_COLUMNS, *_WORKING)
@@ -119,16 +120,47 @@ class Request:
         self.output_tokens = output_tokens
         self.priority = priority
         self.done = done
-        self.replica = -1
         self.generated_tokens = 0
-        self.computed_tokens = 0
         self.outcome = PENDING
         self.stage = OUTSIDE
         self.admission_s = 0.0
-        self.first_scheduled_s = self.first_token_s = self.finish_s = nan
         self.preemptions = 0
         self.preempted_ttft_s = self.preempted_s = 0.0
-        self.host_ttft_s = self.host_s = 0.0
-        self.first_row = self.last_row = -1
         self.reason = ""
         self.timeout = None
+
+    def row(self) -> tuple[float, ...]:
+        """Return the values of REQUEST_COLUMNS. Written out: half the cost of any loop over the names."""
+        return (
+            self.request_id,
+            self.class_index,
+            self.replica,
+            self.prompt_tokens,
+            self.output_tokens,
+            self.generated_tokens,
+            self.outcome,
+            self.arrival_s,
+            self.admission_s,
+            self.first_scheduled_s,
+            self.first_token_s,
+            self.finish_s,
+            self.preemptions,
+            self.preempted_ttft_s,
+            self.preempted_s,
+            self.host_ttft_s,
+            self.host_s,
+            self.first_row,
+            self.last_row,
+        )
+
+    def fill(self) -> None:
+        """Give what never happened to this request its 'never' value; a completed one has everything."""
+        for name in ("first_scheduled_s", "first_token_s", "finish_s"):
+            if not hasattr(self, name):
+                setattr(self, name, nan)
+        for name in ("host_ttft_s", "host_s"):
+            if not hasattr(self, name):
+                setattr(self, name, 0.0)
+        for name in ("replica", "first_row", "last_row"):
+            if not hasattr(self, name):
+                setattr(self, name, -1)

@@ -79,7 +79,6 @@ class ContinuousEngine:
         "_record",
         "_rows",
         "_run_start_s",
-        "_run_used_blocks",
         "_scheduler",
         "_start_alarm",
         "_timing",
@@ -145,10 +144,10 @@ class ContinuousEngine:
         self._start_alarm = Alarm(self._alarm.ring, IDLE_START)
         self._phase = _IDLE
         self._decided = self._planned = 0
-        self._batch = (0, 0, 0, 0)
+        self._batch: tuple[float, ...] = ()
         self._run_start_s = self._first_s = self._bend_s = 0.0
         self._exposed_first_s = self._exposed_bend_s = 0.0
-        self._run_used_blocks = self._used_blocks = 0
+        self._used_blocks = 0
         self._limit_tokens: float = -1.0
 
     # ---- what the outside calls -------------------------------------------------------------------------------
@@ -218,6 +217,7 @@ class ContinuousEngine:
 
     def _cancelled(self, request: Request) -> None:
         request.stage = GONE
+        request.fill()
         request.finish_s = request.cancelled_s
         if request.first_token_s > request.cancelled_s:
             request.first_token_s = nan
@@ -234,6 +234,7 @@ class ContinuousEngine:
         request.outcome = REJECTED
         request.finish_s = self._clock.now_s
         request.stage = GONE
+        request.fill()
         request.done(request)
         self._record(request)
 
@@ -502,8 +503,8 @@ class ContinuousEngine:
                 self._close_run()
             self._first_s, self._bend_s, self._exposed_first_s, self._exposed_bend_s, self._limit_tokens = shape
             self._run_start_s = start_s
-            self._run_used_blocks = self._used_blocks = kv.usable - kv.free + due
-            self._batch = (decoding, context_tokens, seqs, tokens)
+            self._used_blocks = used = kv.usable - kv.free + due
+            self._batch = (start_s, decoding, context_tokens, seqs, tokens, shape[0], shape[1], used)
             self._decided = 0
             if seqs or self._ahead:
                 self._planned = 1
@@ -520,30 +521,31 @@ class ContinuousEngine:
 
     def _admit(self, start_s: float, due: int, tokens: int) -> tuple[int, int, int]:
         """Admit from the head of the queue while budget, slots and blocks last; return (seqs, tokens, pairs)."""
-        scheduler, running, kv, settings = self._scheduler, self.running, self.kv, self.settings
-        size = kv.block_size
-        available = kv.free - due
+        scheduler, running, kv = self._scheduler, self.running, self.kv
+        size, max_seqs, waiting = kv.block_size, self._max_seqs, self.waiting
+        available = free = kv.free - due
         budget = self._budget - self._decode_seqs - tokens
         seqs = total = pairs = 0
-        while budget > 0 and self.waiting and len(running) < self._max_seqs:
+        while budget > 0 and waiting and len(running) < max_seqs:
             request = scheduler.head()
-            assert request is not None
-            length = request.prompt_tokens + request.generated_tokens
             computed = request.computed_tokens
+            length = request.prompt_tokens + request.generated_tokens
+            spare = available - self._watermark_blocks if running else available
+            blocks = -(-length // size)
             chunk = length - computed
             if chunk > budget:
-                if not settings.enable_chunked_prefill:
+                if not self.settings.enable_chunked_prefill:
+                    break
+                if blocks > spare and self.settings.scheduler_reserve_full_isl:
                     break
                 chunk = budget
-            spare = available - (self._watermark_blocks if running else 0)
-            blocks = -(-(computed + chunk) // size)
-            if blocks > spare or (settings.scheduler_reserve_full_isl and -(-length // size) > spare):
+                blocks = -(-(computed + chunk) // size)
+            if blocks > spare:
                 break
             scheduler.pop()
-            self.waiting -= 1
+            waiting -= 1
             running[request] = None
             available -= blocks
-            kv.free -= blocks
             budget -= chunk
             seqs += 1
             total += chunk
@@ -557,6 +559,8 @@ class ContinuousEngine:
                 self._fresh.append(request)
             else:
                 self._partial = request
+        kv.free -= free - available
+        self.waiting = waiting
         return seqs, total, pairs
 
     def _next_chunk(self, request: Request) -> tuple[int, int]:
@@ -624,10 +628,11 @@ class ContinuousEngine:
             blocks = blocks_for(victim.computed_tokens, size)
             self._partial = None
         self.kv.free += blocks
+        if victim.stage == DECODE or not victim.preemptions:  # else it was still recomputing: the same stretch goes on
+            victim.mark_s = start_s
+            victim.mark_host_s = self._exposed_s
         victim.computed_tokens = 0
         victim.preemptions += 1
-        victim.mark_s = start_s
-        victim.mark_host_s = self._exposed_s
         victim.stage = WAITING
         self._scheduler.requeue(victim)
         self.waiting += 1
@@ -639,17 +644,9 @@ class ContinuousEngine:
         """Write the run down, if one is open: the batch is about to change."""
         iterations = self._decided
         if iterations:
-            self.runs.add(
-                (
-                    self._run_start_s,
-                    iterations,
-                    *self._batch,
-                    self._first_s,
-                    self._bend_s,
-                    self._run_used_blocks,
-                    self._used_blocks,
-                )
-            )
+            add = self.runs.add
+            add(self._batch)
+            add((iterations, self._used_blocks))
             self._exposed_before_run_s = self._exposed_s
             self._rows += 1
             self._decided = 0

@@ -34,24 +34,30 @@ from servesim.service_time.base import IterationTime
 from servesim.system.clock import BOUNDARY, IDLE_START, Alarm, Clock
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Sequence:
-    """What the engine knows of an admitted request. `issued` counts tokens emitted or on the way."""
+    """What the engine knows of an admitted request.
+
+    `length` counts the tokens whose KV entries are wanted: the prompt and everything generated, tokens on the way
+    included. It is `finished` at `final_length`, though its last token may still be on the way.
+    """
 
     request: Request
-    issued: int
-    computed: int = 0
+    length: int
+    final_length: int
+    computed: int
     blocks: int = 0
 
-    @property
-    def length(self) -> int:
-        """Tokens whose KV entries are wanted: prompt and everything generated."""
-        return self.request.prompt_tokens + self.issued
+    @classmethod
+    def of(cls, request: Request) -> Sequence:
+        """Return the sequence of a request that is admitted for the first time or again."""
+        prompt = request.prompt_tokens
+        return cls(request, prompt + request.generated_tokens, prompt + request.output_tokens, request.computed_tokens)
 
     @property
-    def finished(self) -> bool:
-        """No more tokens to compute for it (its last one may still be on the way)."""
-        return self.issued == self.request.output_tokens
+    def generated_tokens(self) -> int:
+        """Output tokens so far, those on the way included."""
+        return self.length - self.request.prompt_tokens
 
 
 @dataclass
@@ -121,6 +127,7 @@ class ReferenceEngine:
         self._queue: deque[Batch] = deque()
         self._aborted: list[Request] = []
         self._run: Run | None = None
+        self._emitting: list[Sequence] = []
         self._exposed_before_run_s = 0.0
         self._depth = 2 if settings.async_scheduling else 1
         self._idle = True
@@ -182,11 +189,13 @@ class ReferenceEngine:
         request.outcome = REJECTED
         request.finish_s = self._clock.now_s
         request.stage = GONE
+        request.fill()
         request.done(request)
         self._record(request)
 
     def _end_cancelled(self, request: Request) -> None:
         request.stage = GONE
+        request.fill()
         request.finish_s = request.cancelled_s
         if request.first_token_s > request.cancelled_s:
             request.first_token_s = nan
@@ -218,7 +227,7 @@ class ReferenceEngine:
         for sequence in batch.emitting:
             request = sequence.request
             if request.stage != LEAVING or request.finish_s > batch.end_s:
-                continue
+                continue  # not its last token, or the last one is still on the way
             if self.running.pop(request, None) is not None:
                 self.free += sequence.blocks
             request.generated_tokens = request.output_tokens
@@ -236,7 +245,7 @@ class ReferenceEngine:
                 self._close_run()
                 sequence = self.running.pop(request)
                 self.free += sequence.blocks
-                request.generated_tokens = sequence.issued
+                request.generated_tokens = sequence.generated_tokens
                 if request.stage == DECODE:
                     request.last_row = self._rows
                 self._end_cancelled(request)
@@ -248,7 +257,8 @@ class ReferenceEngine:
         """Decide the iteration that starts at `start_s`: running requests first, then the waiting queue."""
         self._mark_progress(start_s)
         self._drop_aborted()
-        budget = self.settings.max_num_batched_tokens
+        settings = self.settings
+        budget, block_size = settings.max_num_batched_tokens, settings.block_size
         decoding: list[Sequence] = []
         chunks: list[tuple[Sequence, int]] = []
         order = list(self.running.values())
@@ -256,9 +266,15 @@ class ReferenceEngine:
         preempted = False
         while index < len(order) and budget > 0:
             sequence = order[index]
-            tokens = 0 if sequence.finished else min(sequence.length - sequence.computed, budget)
-            needed = blocks_for(sequence.computed + tokens, self.settings.block_size) - sequence.blocks
-            while tokens and needed > self.free:
+            index += 1
+            if sequence.length == sequence.final_length:
+                continue
+            computed = sequence.computed
+            tokens = sequence.length - computed
+            if tokens > budget:
+                tokens = budget
+            needed = -(-(computed + tokens) // block_size) - sequence.blocks
+            while needed > self.free:
                 preempted = True
                 victim = self.running[self._scheduler.victim(self.running)]  # type: ignore[arg-type]
                 position = order.index(victim)
@@ -268,16 +284,15 @@ class ReferenceEngine:
                     budget += self._unschedule(victim, decoding, chunks)
                 self._evict(victim, start_s)
                 if victim is sequence:
-                    tokens = 0
-                    index -= 1
-            if tokens:
-                self._allocate(sequence, needed)
+                    break
+            else:
+                if needed:
+                    self._allocate(sequence, needed)
                 budget -= tokens
                 if sequence.request.stage == DECODE:
                     decoding.append(sequence)
                 else:
                     chunks.append((sequence, tokens))
-            index += 1
         if not preempted:
             self._admit(start_s, budget, chunks)
         return self._commit(start_s, decoding, chunks, cold)
@@ -310,22 +325,21 @@ class ReferenceEngine:
         if request.stage == DECODE:
             request.last_row = self._rows
             request.last_token_s = start_s
-        request.generated_tokens = victim.issued
+        request.generated_tokens = victim.generated_tokens
         request.computed_tokens = 0
+        if request.stage == DECODE or request.preemptions == 0:  # else it was still recomputing
+            request.mark_s = start_s
+            request.mark_host_s = self._exposed_s()
         request.preemptions += 1
-        request.mark_s = start_s
-        request.mark_host_s = self._exposed_s()
         request.stage = WAITING
         self._scheduler.requeue(request)
         self.waiting += 1
 
     def _admit(self, start_s: float, budget: int, chunks: list[tuple[Sequence, int]]) -> None:
         settings = self.settings
-        while budget > 0 and len(self.running) < settings.max_num_seqs:
+        while budget > 0 and self.waiting and len(self.running) < settings.max_num_seqs:
             request = self._scheduler.head()
-            if request is None:
-                return
-            sequence = Sequence(request, request.generated_tokens, computed=request.computed_tokens)
+            sequence = Sequence.of(request)
             tokens = sequence.length - sequence.computed
             if tokens > budget and not settings.enable_chunked_prefill:
                 return
@@ -354,7 +368,7 @@ class ReferenceEngine:
             self._close_run()
             return None
         used = self.usable - self.free
-        context = sum(sequence.computed for sequence in decoding)
+        context = sum([sequence.computed for sequence in decoding])
         if chunks:
             self._close_run()
             tokens = sum(count for _, count in chunks)
@@ -372,51 +386,56 @@ class ReferenceEngine:
             self._run = Run(start_s, shape, decoding, context, 0, 0, used, used)
         self._run.iterations += 1
         self._run.used_blocks_last = used
-        emitting = []
-        for sequence, tokens in [*((s, 1) for s in decoding), *chunks]:
+        for sequence in decoding:
+            sequence.computed += 1
+            sequence.length += 1
+        self._emitting = list(decoding)
+        for sequence, tokens in chunks:
             sequence.computed += tokens
             if sequence.computed == sequence.length:
-                sequence.issued += 1
-                emitting.append(sequence)
-        return Batch(emitting, self._run.boundary_s())
+                sequence.length += 1
+                self._emitting.append(sequence)
+        return Batch(self._emitting, self._run.boundary_s())
 
     def _mark_progress(self, now_s: float) -> None:
         """Note first tokens, resumptions and last tokens of the iteration that ends at `now_s`."""
-        joined = [
-            s for s in self.running.values() if s.request.stage == PREFILL and s.issued > s.request.generated_tokens
-        ]
-        finished = [s for s in self.running.values() if s.finished and s.request.stage in (PREFILL, DECODE)]
-        if joined or finished:
-            self._close_run()
-        for sequence in joined:
+        emitted, self._emitting = self._emitting, []
+        for sequence in emitted:
             request = sequence.request
-            request.stage = DECODE
-            if request.preemptions:
-                request.preempted_s += now_s - request.mark_s
-                request.start_host_s += self._exposed_s() - request.mark_host_s
-            if sequence.issued == 1:
-                request.first_token_s = now_s
-                request.preempted_ttft_s = request.preempted_s
-                request.host_ttft_s = self._exposed_s() - request.start_host_s
-            else:
-                self.segments.add(
-                    (
-                        request.request_id,
-                        request.class_index,
-                        self.index,
-                        request.first_row,
-                        request.last_row,
-                        request.last_token_s,
-                        now_s,
-                    )
+            if request.stage == PREFILL:
+                self._close_run()
+                self._joined(sequence, now_s)
+            if sequence.length == sequence.final_length:
+                self._close_run()
+                request.stage = LEAVING
+                request.finish_s = now_s
+                request.host_s = self._exposed_s() - request.start_host_s
+                request.last_row = self._rows
+
+    def _joined(self, sequence: Sequence, now_s: float) -> None:
+        """A sequence's prefill ended with its first token, or with its next one if it was preempted before."""
+        request = sequence.request
+        request.stage = DECODE
+        if request.preemptions:
+            request.preempted_s += now_s - request.mark_s
+            request.start_host_s += self._exposed_s() - request.mark_host_s
+        if sequence.generated_tokens == 1:
+            request.first_token_s = now_s
+            request.preempted_ttft_s = request.preempted_s
+            request.host_ttft_s = self._exposed_s() - request.start_host_s
+        else:
+            self.segments.add(
+                (
+                    request.request_id,
+                    request.class_index,
+                    self.index,
+                    request.first_row,
+                    request.last_row,
+                    request.last_token_s,
+                    now_s,
                 )
-            request.first_row = self._rows
-        for sequence in finished:
-            request = sequence.request
-            request.stage = LEAVING
-            request.finish_s = now_s
-            request.host_s = self._exposed_s() - request.start_host_s
-            request.last_row = self._rows
+            )
+        request.first_row = self._rows
 
     # ---- runs -------------------------------------------------------------------------------------------------
 
@@ -429,19 +448,7 @@ class ReferenceEngine:
             return
         self._exposed_before_run_s = self._exposed_s()
         first_s, bend_s, *_ = run.shape
-        self.runs.add(
-            (
-                run.start_s,
-                run.iterations,
-                len(run.decoding),
-                run.context_tokens,
-                run.prefill_seqs,
-                run.prefill_tokens,
-                first_s,
-                bend_s,
-                run.used_blocks_first,
-                run.used_blocks_last,
-            )
-        )
+        batch = (run.start_s, len(run.decoding), run.context_tokens, run.prefill_seqs, run.prefill_tokens)
+        self.runs.add((*batch, first_s, bend_s, run.used_blocks_first, run.iterations, run.used_blocks_last))
         self._rows += 1
         self._run = None

@@ -9,7 +9,6 @@ from servesim.engine.kv import UNLIMITED_BLOCKS
 # Rows of a replica's log: one per run of iterations with an unchanged batch (see servesim.engine.timing).
 RUN_COLUMNS = (
     "start_s",
-    "iterations",
     "decode_seqs",
     "context_tokens",
     "prefill_seqs",
@@ -17,6 +16,7 @@ RUN_COLUMNS = (
     "first_s",
     "bend_s",
     "used_blocks_first",
+    "iterations",
     "used_blocks_last",
 )
 

@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK_ROWS = 16_384
+_CHUNK_ROWS = 1_024
 _MEMORY_BYTES = 48 << 20
 
 
@@ -61,7 +61,7 @@ class Spool:
             self._file.seek(0)
             left = self._spilled_rows
             while left:
-                rows = min(left, 8 * _CHUNK_ROWS)
+                rows = min(left, 128 * _CHUNK_ROWS)
                 yield np.fromfile(self._file, np.float64, rows * self._width).reshape(rows, self._width)
                 left -= rows
         yield from self._chunks

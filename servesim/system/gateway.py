@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from operator import attrgetter
 
 from servesim.metrics.spool import Spool
 from servesim.request import OUTCOMES, PENDING, REJECTED, REQUEST_COLUMNS, TIMED_OUT, Request
 from servesim.system.clock import Clock
 from servesim.system.pool import Pool
-
-_row = attrgetter(*REQUEST_COLUMNS)
 
 
 class Gateway:
@@ -38,7 +35,7 @@ class Gateway:
 
     def record(self, request: Request) -> None:
         """Keep what is to be known of a request that nobody works on any more."""
-        self.records.add(_row(request))
+        self.records.add(request.row())
 
     def rejection_warnings(self) -> list[str]:
         """Return one sentence per reason for which requests were refused."""

@@ -85,3 +85,18 @@ def test_span_engine_equals_the_reference(kind: str, case) -> None:
         assert span.engines[replica].outstanding == 0
         assert span.engines[replica].kv.free == span.engines[replica].kv.usable
         assert step.engines[replica].free == step.engines[replica].usable
+
+
+def test_time_lost_to_preemption_is_the_sum_of_the_gaps_it_tore() -> None:
+    """However often a request is preempted, also while it is still recomputing."""
+    jobs = [Job(0.01 * i, 40, 60) for i in range(30)]
+    tight = EngineSettings(
+        max_num_seqs=8, max_num_batched_tokens=16, block_size=4, num_gpu_blocks=40, scheduler_reserve_full_isl=False
+    )
+    outcome = play(ContinuousEngine, jobs, tight)
+    lost = outcome.requests["preempted_s"] - outcome.requests["preempted_ttft_s"]
+    torn = np.zeros(len(jobs))
+    for request_id, *_, gap_start_s, gap_end_s in outcome.segments[0]:
+        torn[int(request_id)] += gap_end_s - gap_start_s
+    assert outcome.requests["preemptions"].max() > 3
+    np.testing.assert_allclose(lost, torn, rtol=1e-9, atol=1e-12)

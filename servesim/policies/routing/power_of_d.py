@@ -21,7 +21,7 @@ class PowerOfD(Router):
     """
 
     kind: Literal["power_of_d"] = "power_of_d"
-    d: Annotated[int, Field(ge=1, le=64, description="Replicas looked at for each request.")] = 2
+    d: Annotated[int, Field(strict=True, ge=1, le=64, description="Replicas looked at for each request.")] = 2
 
     def start(self, replicas: int, rng: np.random.Generator) -> None:
         """Start with all replicas empty."""

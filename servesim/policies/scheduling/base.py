@@ -25,8 +25,8 @@ class Scheduler(Policy):
         """Put a preempted request back."""
         raise NotImplementedError
 
-    def head(self) -> Request | None:
-        """Return the next request to admit, or None."""
+    def head(self) -> Request:
+        """Return the next request to admit; asked only while some request waits."""
         raise NotImplementedError
 
     def pop(self) -> Request:

@@ -32,9 +32,9 @@ class Fcfs(Scheduler):
         """Put a preempted request at the front."""
         self._queue.appendleft(request)
 
-    def head(self) -> Request | None:
+    def head(self) -> Request:
         """Return the longest-waiting request."""
-        return self._queue[0] if self._queue else None
+        return self._queue[0]
 
     def pop(self) -> Request:
         """Remove and return the head."""

@@ -39,9 +39,9 @@ class Priority(Scheduler):
         """Put a preempted request back at its priority."""
         self._push(request)
 
-    def head(self) -> Request | None:
+    def head(self) -> Request:
         """Return the most important request."""
-        return self._heap[0][3] if self._heap else None
+        return self._heap[0][3]
 
     def pop(self) -> Request:
         """Remove and return the head."""

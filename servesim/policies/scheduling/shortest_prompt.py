@@ -33,9 +33,9 @@ class ShortestPrompt(Scheduler):
         """Put a preempted request at the front: its work so far would be lost on the longest wait."""
         heappush(self._heap, (-1, request.request_id, request))
 
-    def head(self) -> Request | None:
+    def head(self) -> Request:
         """Return the request with the shortest prompt."""
-        return self._heap[0][2] if self._heap else None
+        return self._heap[0][2]
 
     def pop(self) -> Request:
         """Remove and return the head."""

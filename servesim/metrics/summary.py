@@ -1,0 +1,136 @@
+"""The summary of a run: plain data for JSON, every number of it defined in servesim.metrics.definitions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from servesim.metrics.checks import check
+from servesim.metrics.definitions import attainment, describe, has_thresholds, meets, per_second
+from servesim.metrics.itl import itl_s
+from servesim.metrics.latencies import Latencies, SplitMeans, Tail, latencies
+from servesim.metrics.overload import overload_warnings
+from servesim.metrics.pools import PoolLoad, pool_counts, pool_summary, validity_warning
+from servesim.metrics.record import RunRecord
+from servesim.request import CANCELLED, COMPLETED, FAILED, OUTCOMES, REJECTED, TIMED_OUT
+
+SCHEMA_VERSION = 1
+LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "queue_s")
+_OUTCOMES = (COMPLETED, REJECTED, TIMED_OUT, CANCELLED, FAILED)
+
+Numbers = dict[str, Any]
+
+
+def summarise(record: RunRecord) -> dict[str, Any]:
+    """Check the record and return its summary; a number that is not defined is None. See docs/metrics.md.
+
+    Raises ServesimError if the record contradicts itself.
+    """
+    check(record)
+    found = latencies(record)
+    good = _good(record, found)
+    indices: list[int | None] = [None, *range(len(record.classes))]
+    names = ["all", *(one.name for one in record.classes)]
+    described = _described(record, found)
+    split = SplitMeans(
+        record,
+        Tail(
+            *([described[i][kind]["p99"] for i in (*range(len(record.classes)), None)] for kind in ("ttft_s", "e2e_s"))
+        ),
+    )
+    classes = {
+        name: {**_counts(record, found, good, i), **described[i], "split": split.of_class(i)}
+        for name, i in zip(names, indices, strict=True)
+    }
+    pools, warnings = _pools(record)
+    summary = {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": record.scenario,
+        "seed": record.seed,
+        "classes": classes,
+        "pools": pools,
+        "warnings": [*record.warnings, *overload_warnings(record), *warnings],
+        "provenance": record.provenance,
+    }
+    return {key: _without_nan(value) for key, value in summary.items()}
+
+
+def _described(record: RunRecord, found: Latencies) -> dict[int | None, Numbers]:
+    """Return the statistics of every latency, by class index; None is all classes."""
+    whole = _describe_class(record, found, None)
+    if len(record.classes) == 1:
+        return {None: whole, 0: whole}
+    return {None: whole, **{i: _describe_class(record, found, i) for i in range(len(record.classes))}}
+
+
+def _describe_class(record: RunRecord, found: Latencies, index: int | None) -> Numbers:
+    return {
+        name: itl_s(record, index) if name == "itl_s" else describe(found.of_class(getattr(found, name), index))
+        for name in LATENCIES
+    }
+
+
+def _good(record: RunRecord, found: Latencies) -> list[int | None]:
+    """Return how many requests of each class met their objective; None where it has no thresholds."""
+    good: list[int | None] = []
+    for index, one in enumerate(record.classes):
+        if has_thresholds(one.slo):
+            ttft, tpot, e2e = (found.of_class(v, index) for v in (found.ttft_s, found.tpot_s, found.e2e_s))
+            good.append(int(np.count_nonzero(meets(one.slo, ttft, tpot, e2e))))
+        else:
+            good.append(None)
+    return good
+
+
+def _counts(record: RunRecord, found: Latencies, good: list[int | None], index: int | None) -> Numbers:
+    """Return counts, rates and attainment of one class, or of all."""
+    members = [index] if index is not None else list(range(len(record.classes)))
+    outcomes = found.outcomes[members].sum(axis=0)
+    asked = [i for i in members if good[i] is not None]
+    met = sum(good[i] or 0 for i in asked)
+    share = attainment(met, int(found.outcomes[asked].sum())) if asked else math.nan
+    return {
+        "offered": int(outcomes.sum()),
+        **{OUTCOMES[kind]: int(outcomes[kind]) for kind in _OUTCOMES},
+        "request_throughput_rps": per_second(int(outcomes[COMPLETED]), record.end_s),
+        "output_throughput_tps": per_second(float(found.output_tokens[members].sum()), record.end_s),
+        "goodput_rps": per_second(met, record.end_s) if asked else math.nan,
+        "slo_attainment": share,
+        "slo_met": _met(record, found, good, index, share),
+    }
+
+
+def _met(record: RunRecord, found: Latencies, good: list[int | None], index: int | None, share: float) -> bool | None:
+    """Say whether a class reached the attainment asked for; for all classes, whether each one that asks did."""
+    if index is not None:
+        target = record.classes[index].slo.attainment
+        return None if target is None or math.isnan(share) else bool(share >= target)
+    each = [
+        _met(record, found, good, i, attainment(count, int(found.outcomes[i].sum())))
+        for i, count in enumerate(good)
+        if count is not None
+    ]
+    answers = [answer for answer in each if answer is not None]
+    return all(answers) if answers else None
+
+
+def _pools(record: RunRecord) -> tuple[dict[str, Numbers], list[str]]:
+    counts = pool_counts(record)
+    pools, warnings = {}, []
+    for pool in record.pools:
+        load = PoolLoad(pool)
+        pools[pool.name] = pool_summary(record, pool, load, counts[pool.name])
+        if warning := validity_warning(pool, load):
+            warnings.append(warning)
+    return pools, warnings
+
+
+def _without_nan(value: Any) -> Any:
+    """Return `value` with None for every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
