@@ -1,0 +1,84 @@
+"""The result of one run: numbers, tables, and files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servesim.metrics.record import RunRecord
+from servesim.scenario.schema import Scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Result:
+    """What happened. Everything is computed from the run's record when it is first asked for."""
+
+    def __init__(self, record: RunRecord, scenario: Scenario) -> None:
+        self.record = record
+        self.scenario = scenario
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The summary of docs/metrics.md: plain data, ready for JSON."""
+        from servesim.metrics.summary import summarise
+
+        return summarise(self.record)
+
+    @property
+    def overloaded(self) -> bool:
+        """True if more was offered than the system can serve, so that latencies depend on the run's length."""
+        from servesim.metrics.overload import overload_warnings
+
+        return bool(overload_warnings(self.record))
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """One row per request."""
+        from servesim.metrics.tables import requests_frame
+
+        return requests_frame(self.record)
+
+    @cached_property
+    def iterations(self) -> pd.DataFrame:
+        """One row per engine iteration."""
+        from servesim.metrics.tables import iterations_frame
+
+        return iterations_frame(self.record)
+
+    def token_times(self, request_id: int) -> list[float]:
+        """Return when each output token of a request was out, in seconds."""
+        from servesim.metrics.tables import token_times
+
+        return token_times(self.record, request_id)
+
+    def write(self, directory: str | Path) -> None:
+        """Write summary.json, scenario.resolved.yaml, requests.parquet and timeseries.parquet to `directory`.
+
+        The files are made under a temporary name beside it and moved into place at the end, so that a killed run
+        leaves either nothing or something whole. An existing directory is replaced.
+        """
+        from servesim.metrics.tables import write_requests_parquet, write_timeseries_parquet
+        from servesim.scenario.dump import to_yaml
+
+        target = Path(directory)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            text = json.dumps(self.summary, indent=2, allow_nan=False)
+            (work / "summary.json").write_text(text + "\n", encoding="utf-8")
+            (work / "scenario.resolved.yaml").write_text(to_yaml(self.scenario), encoding="utf-8")
+            write_requests_parquet(self.record, work / "requests.parquet")
+            write_timeseries_parquet(self.record, work / "timeseries.parquet")
+            work.chmod(0o755)
+            if target.exists():
+                shutil.rmtree(target)
+            work.rename(target)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise

@@ -1,0 +1,181 @@
+"""One run of one scenario."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+from servesim import rng as random_streams
+from servesim.engine.base import Replica
+from servesim.engine.continuous import ContinuousEngine
+from servesim.engine.reference import ReferenceEngine
+from servesim.errors import LimitReached
+from servesim.experiment.result import Result
+from servesim.metrics.record import ClassRecord, PoolRecord, ReplicaRecord, RunRecord, Slo
+from servesim.metrics.spool import Spool
+from servesim.provenance import provenance
+from servesim.scenario.resolve import Resolved, ResolvedPool, resolve
+from servesim.scenario.schema import ClassSpec, Scenario
+from servesim.system.clock import Clock
+from servesim.system.gateway import Door, Gateway
+from servesim.system.pool import Pool
+from servesim.system.sources import ClosedLoop, OpenSource, Source
+from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
+from servesim.workload.base import IndependentLengths
+from servesim.workload.load import ClassLoad, Lengths, LengthStream
+
+Progress = Callable[[float, int], None]
+
+
+def simulate(
+    scenario: Scenario | str | Path,
+    seed: int | None = None,
+    progress: Progress | None = None,
+    engine: type[ContinuousEngine] | type[ReferenceEngine] = ContinuousEngine,
+) -> Result:
+    """Run a scenario once and return what happened.
+
+    `seed` replaces the scenario's; the same scenario and seed give the same result. `progress(now_s, requests)` is
+    called now and then with the simulated time and the requests that have entered. `engine=ReferenceEngine` runs the
+    slow step-by-step definition instead, for checking. Raises InputError for a scenario that cannot be run and
+    LimitReached when one of its `limits` stops it.
+    """
+    if not isinstance(scenario, Scenario):
+        from servesim.scenario.load import load
+
+        scenario = load(scenario)
+    seed = scenario.seed if seed is None else seed
+    resolved = resolve(scenario.model_copy(update={"seed": seed}))
+    return _Run(resolved, seed, progress, engine).result()
+
+
+class _Run:
+    """Everything built fresh for one run."""
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        seed: int,
+        progress: Progress | None,
+        engine: type[ContinuousEngine] | type[ReferenceEngine],
+    ) -> None:
+        self._resolved = resolved
+        self._seed = seed
+        self._progress = progress
+        self._engine = engine
+        limits = resolved.scenario.limits
+        self._clock = Clock(limits.max_events, limits.max_time_s, self._watch)
+        self._gateway = Gateway(self._clock)
+        self._spools: list[Spool] = [self._gateway.records]
+        self._replicas: list[ContinuousEngine | ReferenceEngine] = []
+        self._pools = {pool.name: self._build_pool(pool) for pool in resolved.pools}
+        classes = resolved.scenario.workload.classes
+        self._sources = [self._build_source(i, name, spec) for i, (name, spec) in enumerate(classes.items())]
+
+    def _build_pool(self, pool: ResolvedPool) -> Pool:
+        first = len(self._replicas)
+        replicas: list[Replica] = []
+        for index in range(first, first + pool.spec.replicas):
+            scheduler = pool.spec.engine.scheduler.live()  # type: ignore[attr-defined]
+            replica = self._engine(self._clock, index, pool.settings, scheduler, pool.times, self._gateway.record)
+            replicas.append(replica)
+            self._replicas.append(replica)
+            self._spools += [replica.runs, replica.segments]
+        router = pool.spec.router.live()
+        router.start(pool.spec.replicas, random_streams.stream(self._seed, "router", pool.name))
+        return Pool(replicas, router, first)
+
+    def _build_source(self, index: int, name: str, spec: ClassSpec) -> Source:
+        scenario = self._resolved.scenario
+        pool = self._pools[scenario.pool_of(name)]
+        door = Door(self._gateway, pool, index, spec.priority, spec.timeout_s)
+        num_requests = spec.num_requests or (None if spec.duration_s else scenario.workload.num_requests)
+        duration_s = spec.duration_s or (None if spec.num_requests else scenario.workload.duration_s)
+        lengths = _lengths(spec)
+        if isinstance(spec.arrivals, ClosedLoopArrivals):
+            assert lengths is not None
+            client = scenario.client
+            round_trip_s = client.request_network_s + client.response_network_s
+            stream = LengthStream(lengths, self._seed, name)
+            return ClosedLoop(door, spec.arrivals, stream, name, self._seed, num_requests, duration_s, round_trip_s)
+        load = ClassLoad(
+            name, spec.arrivals, lengths, seed=self._seed, num_requests=num_requests, duration_s=duration_s
+        )
+        return OpenSource(door, load.blocks())
+
+    def _watch(self, now_s: float) -> None:
+        for spool in self._spools:
+            spool.settle()
+        if self._progress is not None:
+            self._progress(now_s, self._gateway.entered)
+        cap = self._resolved.scenario.limits.max_memory_bytes
+        if cap is not None:
+            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            if used > cap:
+                raise LimitReached(f"limits.max_memory_bytes: the process uses {used} bytes at t = {now_s:.6g} s")
+
+    def result(self) -> Result:
+        """Run to the end."""
+        for source in self._sources:
+            source.start()
+        self._clock.run_until_empty()
+        gateway, scenario = self._gateway, self._resolved.scenario
+        client = scenario.client
+        record = RunRecord(
+            scenario=scenario.name,
+            seed=self._seed,
+            classes=[_class_record(scenario, name, spec) for name, spec in scenario.workload.classes.items()],
+            pools=[self._pool_record(pool) for pool in self._resolved.pools],
+            requests=gateway.records,
+            end_s=gateway.last_end_s,
+            last_arrival_s=gateway.last_arrival_s,
+            occupancy_s=gateway.occupancy_s,
+            offered=[source.offered for source in self._sources],
+            client_clock=client.clock == "client",
+            request_network_s=client.request_network_s,
+            response_network_s=client.response_network_s,
+            provenance=provenance(self._resolved, self._seed),
+            warnings=[w for pool in self._resolved.pools for w in pool.warnings] + gateway.rejection_warnings(),
+        )
+        return Result(record, scenario)
+
+    def _pool_record(self, pool: ResolvedPool) -> PoolRecord:
+        settings = pool.settings
+        first = self._pools[pool.name].replicas[0]
+        assert isinstance(first, ContinuousEngine | ReferenceEngine)
+        replicas = [
+            ReplicaRecord(
+                replica.runs, replica.segments, settings.num_gpu_blocks - 1, settings.block_size, settings.max_num_seqs
+            )
+            for replica in self._pools[pool.name].replicas
+        ]
+        return PoolRecord(
+            pool.name,
+            first.index,
+            replicas,
+            pool.times,
+            settings.max_num_batched_tokens,
+            pool.gpus_per_replica,
+            pool.usd_per_gpu_hour,
+        )
+
+
+def _lengths(spec: ClassSpec) -> Lengths | None:
+    if spec.lengths is not None:
+        if spec.max_total_tokens is None:
+            return spec.lengths
+        return spec.lengths.model_copy(update={"max_total_tokens": spec.max_total_tokens})
+    if spec.prompt_tokens is None or spec.output_tokens is None:
+        return None
+    return IndependentLengths(spec.prompt_tokens, spec.output_tokens, spec.max_total_tokens)
+
+
+def _class_record(scenario: Scenario, name: str, spec: ClassSpec) -> ClassRecord:
+    slo = spec.slo
+    return ClassRecord(
+        name,
+        scenario.pool_of(name),
+        Slo(slo.ttft_s, slo.tpot_s, slo.e2e_s, slo.itl_s, slo.attainment),
+        open_loop=not isinstance(spec.arrivals, ClosedLoopArrivals),
+    )

@@ -1,0 +1,153 @@
+"""The scenario: one YAML document that says what is served, on what, to whom, and how well it should be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from servesim.engine.base import EngineSpec
+from servesim.engine.spec import ContinuousBatching
+from servesim.policies.routing.base import Router
+from servesim.policies.routing.round_robin import RoundRobin
+from servesim.registry import Kind, Spec
+from servesim.service_time.base import ServiceTimeSpec
+from servesim.service_time.calibrated import Calibrated
+from servesim.workload.base import Arrivals, JointLengths, Length
+from servesim.workload.trace import TraceArrivals
+
+
+def _plain_number_is_fixed(value: Any) -> Any:
+    """Let `prompt_tokens: 512` stand for `{kind: fixed, tokens: 512}`."""
+    return {"kind": "fixed", "tokens": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _plain_name_is_kind(value: Any) -> Any:
+    """Let `router: least_outstanding` stand for `{kind: least_outstanding}`."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+LengthField = Annotated[Length, Kind("length"), BeforeValidator(_plain_number_is_fixed)]
+Named = BeforeValidator(_plain_name_is_kind)
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class SloSpec(Spec):
+    """Targets of one class. A request is good if it completes and meets all thresholds given here."""
+
+    ttft_s: Seconds | None = Field(None, description="time to first token, seconds")
+    tpot_s: Seconds | None = Field(None, description="time per output token after the first, seconds")
+    e2e_s: Seconds | None = Field(None, description="end-to-end latency, seconds")
+    itl_s: Seconds | None = Field(None, description="pooled p99 inter-token latency, seconds; no part of goodput")
+    attainment: float | None = Field(None, gt=0, le=1, description="fraction of offered requests that must be good")
+
+
+class ClassSpec(Spec):
+    """One request class: when requests come, how long they are, where they go and what they ask for."""
+
+    arrivals: Annotated[Arrivals, Kind("arrivals"), Named] = Field(description="arrival process, or a trace to replay")
+    prompt_tokens: LengthField | None = Field(None, description="law of the prompt length; a number means exactly that")
+    output_tokens: LengthField | None = Field(None, description="law of the output length")
+    lengths: Annotated[JointLengths, Kind("joint_length")] | None = Field(
+        None, description="joint law of both, instead of the two above"
+    )
+    max_total_tokens: int | None = Field(None, ge=2, description="cap on prompt + output tokens")
+    num_requests: int | None = Field(None, ge=1, description="stop after so many requests of this class")
+    duration_s: Seconds | None = Field(None, description="stop arrivals of this class after so long")
+    priority: int = Field(0, description="lower goes first where the scheduler looks at it")
+    tenant: str = Field("default", description="whose requests they are")
+    pool: str | None = Field(None, description="pool that serves this class; may be left out if there is only one")
+    slo: SloSpec = Field(default_factory=SloSpec, description="what makes a request of this class good")
+    timeout_s: Seconds | None = Field(None, description="the client gives up after so long without the whole answer")
+
+    @model_validator(mode="after")
+    def _one_source_of_lengths(self) -> Self:
+        marginal = self.prompt_tokens is not None or self.output_tokens is not None
+        if isinstance(self.arrivals, TraceArrivals):
+            if marginal or self.lengths is not None:
+                raise ValueError(
+                    f"{self.arrivals.kind} fixes the lengths: leave out prompt_tokens, output_tokens, lengths"
+                )
+        elif self.lengths is not None:
+            if marginal:
+                raise ValueError("give either lengths or prompt_tokens and output_tokens, not both")
+        elif self.prompt_tokens is None or self.output_tokens is None:
+            raise ValueError("give prompt_tokens and output_tokens, or lengths")
+        return self
+
+
+class WorkloadSpec(Spec):
+    """Everything that arrives."""
+
+    classes: dict[Name, ClassSpec] = Field(min_length=1, description="request classes by name")
+    num_requests: int | None = Field(None, ge=1, description="requests of each class that does not say itself")
+    duration_s: Seconds | None = Field(None, description="end of arrivals for each class that does not say itself")
+
+
+class PoolSpec(Spec):
+    """A deployment of one model: identical replicas behind a router."""
+
+    model: str | None = Field(None, description="catalog name or Hugging Face id; needed unless times are inline")
+    gpu: str | None = Field(None, description="catalog name of the GPU; needed unless times are inline")
+    backend: Literal["vllm", "sglang", "trtllm"] = Field("vllm", description="whose kernels the service times are of")
+    replicas: int = Field(1, ge=1, le=100_000, description="identical replicas")
+    router: Annotated[Router, Kind("router"), Named] = Field(
+        default_factory=RoundRobin, description="who gets which request"
+    )
+    engine: Annotated[EngineSpec, Kind("engine")] = Field(
+        default_factory=ContinuousBatching, description="how a replica batches"
+    )
+    service_time: Annotated[ServiceTimeSpec, Kind("service_time")] = Field(
+        default_factory=Calibrated, description="how long an iteration takes"
+    )
+    usd_per_gpu_hour: float | None = Field(None, ge=0, description="price; null: the catalog's")
+
+
+class ClientSpec(Spec):
+    """Where latency is measured, and what lies between client and server."""
+
+    clock: Literal["server", "client"] = Field("server", description="whose clock TTFT and E2E are read from")
+    request_network_s: float = Field(0.0, ge=0, le=1e6, description="client to server")
+    response_network_s: float = Field(0.0, ge=0, le=1e6, description="server to client, each token")
+
+
+class LimitsSpec(Spec):
+    """Caps that stop a run with exit code 4."""
+
+    max_events: int = Field(2_000_000_000, ge=1, description="simulated events")
+    max_time_s: Seconds = Field(1e9, description="simulated seconds")
+    max_memory_bytes: int | None = Field(None, ge=1, description="memory of the process")
+
+
+class Scenario(Spec):
+    """A whole scenario."""
+
+    name: Name = Field(description="what results are called")
+    description: str = Field("", description="what it is about, and where its numbers come from")
+    seed: int = Field(0, ge=0, description="seed of all random streams")
+    workload: WorkloadSpec
+    pools: dict[Name, PoolSpec] = Field(min_length=1, description="deployments by name")
+    client: ClientSpec = Field(default_factory=ClientSpec)
+    limits: LimitsSpec = Field(default_factory=LimitsSpec)
+
+    @model_validator(mode="after")
+    def _classes_find_their_pool(self) -> Self:
+        for name, spec in self.workload.classes.items():
+            if spec.pool is None and len(self.pools) > 1:
+                raise ValueError(f"workload.classes.{name}: say which pool serves it: {', '.join(self.pools)}")
+            if spec.pool is not None and spec.pool not in self.pools:
+                raise ValueError(
+                    f"workload.classes.{name}.pool: no pool {spec.pool!r}; there are {', '.join(self.pools)}"
+                )
+        return self
+
+    def pool_of(self, class_name: str) -> str:
+        """Return the name of the pool that serves a class."""
+        return self.workload.classes[class_name].pool or next(iter(self.pools))
+
+
+def refresh() -> None:
+    """Rebuild the models so that kinds registered since the first use are choices."""
+    for model in (ContinuousBatching, ClassSpec, WorkloadSpec, PoolSpec, Scenario):
+        model.model_rebuild(force=True)

@@ -1,0 +1,170 @@
+"""How fast servesim is, as ratios inside one run: `python -m tests.bench [--requests N] [--repeat K] [--million]`.
+
+Machines differ and are shared, so the figures to quote are ratios to two yardsticks measured in turn with the
+workloads: a bare heapq loop, and the step-by-step reference engine. Seconds are CPU seconds of this process; of
+several repeats the fastest counts, because everything else only ever adds to it. `simulate()` and the whole process
+(`servesim run`, start-up, summary and files included) are reported apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from servesim import Scenario, load, simulate
+from servesim.engine.reference import ReferenceEngine
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios" / "bench"
+LOAD = {"w1": 0.75, "w2": 3.0}
+OUTSTANDING = 64
+
+
+def bare_heapq_loop(requests: int) -> float:
+    """Return CPU seconds per request of the smallest event loop there is.
+
+    Each request is two events on a heap, an arrival (times drawn beforehand) and a departure, with 64 outstanding.
+    """
+    rng = random.Random(1)
+    now, arrivals = 0.0, []
+    for _ in range(requests + OUTSTANDING + 1):
+        now += rng.expovariate(1.0)
+        arrivals.append(now)
+    queue: list[tuple[float, int, int]] = []
+    push, pop = heapq.heappush, heapq.heappop
+    done, total_s = 0, 0.0
+    start = time.process_time()
+    push(queue, (arrivals[0], 0, 0))
+    while done < requests:
+        time_s, is_departure, number = pop(queue)
+        if is_departure:
+            done += 1
+            total_s += time_s - arrivals[number]
+        else:
+            push(queue, (time_s + OUTSTANDING, 1, number))
+            push(queue, (arrivals[number + 1], 0, number + 1))
+    return (time.process_time() - start) / requests
+
+
+def cpu_s_per_request(scenario: Scenario, engine: type | None = None) -> tuple[float, dict[str, float]]:
+    """Run once; return CPU seconds per request and what the run was like."""
+    start = time.process_time()
+    result = simulate(scenario) if engine is None else simulate(scenario, engine=engine)
+    spent = time.process_time() - start
+    (preemptions,) = result.record.requests.column("preemptions")
+    replicas = result.record.pools[0].replicas
+    facts = {
+        "throughput_rps": len(preemptions) / result.record.end_s,
+        "preempted": float((preemptions > 0).mean()),
+        "runs": sum(len(r.runs) for r in replicas) / len(preemptions),
+        "iterations": sum(r.runs.column("iterations")[0].sum() for r in replicas) / len(preemptions),
+    }
+    return spent / len(preemptions), facts
+
+
+def scenario(name: str, requests: int, rate_rps: float | None = None) -> Scenario:
+    """Return a bench scenario with another number of requests and, if given, another rate."""
+    changes = [f"workload.num_requests={requests}"]
+    if rate_rps is not None:
+        changes.append(f"workload.classes.chat.arrivals.request_rate_rps={rate_rps}")
+    return load(SCENARIOS / f"{name}.yaml", changes)
+
+
+def workloads(requests: int, repeat: int) -> None:
+    """Print the table of w1 to w5 and of the reference."""
+    _, facts = cpu_s_per_request(scenario("w3", requests))
+    capacity = facts["throughput_rps"]
+    print(f"throughput of w3 {capacity:.3f} requests/s; w1 runs at {LOAD['w1']}, w2 at {LOAD['w2']} times that\n")
+    cases = {
+        "w1": (scenario("w1", requests, LOAD["w1"] * capacity), None),
+        "w2": (scenario("w2", requests, LOAD["w2"] * capacity), None),
+        "w3": (scenario("w3", requests), None),
+        "w4": (scenario("w4", requests // 5), None),
+        "w5": (scenario("w5", requests // 5), None),
+        "w1 reference": (scenario("w1", requests // 10, LOAD["w1"] * capacity), ReferenceEngine),
+        "w5 reference": (scenario("w5", max(requests // 250, 100)), ReferenceEngine),
+    }
+    best: dict[str, float] = {}
+    about: dict[str, dict[str, float]] = {}
+    for _ in range(repeat):
+        best["heapq"] = min(best.get("heapq", 1.0), bare_heapq_loop(requests // 2))
+        for name, (case, engine) in cases.items():
+            seconds, about[name] = cpu_s_per_request(case, engine)
+            best[name] = min(best.get(name, 1.0), seconds)
+    print(f"{'':14} {'requests/CPU-s':>15} {'heapq / this':>13} {'runs/req':>9} {'iter/req':>9} {'preempted':>10}")
+    print(f"{'bare heapq':14} {1 / best['heapq']:15,.0f} {1.0:13.3f}")
+    for name in cases:
+        row = about[name]
+        print(
+            f"{name:14} {1 / best[name]:15,.0f} {'1/' + format(best[name] / best['heapq'], '.1f'):>13}"
+            f" {row['runs']:9.2f} {row['iterations']:9.1f} {row['preempted']:10.1%}"
+        )
+    for name in ("w1", "w5"):
+        print(f"{name}: {best[name + ' reference'] / best[name]:.1f} times the reference")
+
+
+def whole_process(requests: int) -> None:
+    """Print what `servesim run` takes from start to files, and `servesim --help`."""
+    servesim = [sys.executable, "-m", "servesim"]
+    with tempfile.TemporaryDirectory() as folder:
+        for label, command, per in (
+            ("servesim --help", [*servesim, "--help"], None),
+            (
+                f"servesim run w1, {requests:,} requests, with files",
+                [
+                    *servesim,
+                    "run",
+                    str(SCENARIOS / "w1.yaml"),
+                    "--set",
+                    f"workload.num_requests={requests}",
+                    "-o",
+                    f"{folder}/out",
+                ],
+                requests,
+            ),
+        ):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            rate = f", {per / spent:,.0f} requests/CPU-s" if per else ""
+            print(f"{label}: {spent:.2f} CPU-s{rate}")
+
+
+def million() -> None:
+    """Print the memory that one million requests take, beyond what the tenth of them takes."""
+    peaks = {}
+    for requests in (100_000, 1_000_000):
+        code = (
+            "import resource, sys\nfrom tests.bench.__main__ import scenario\nfrom servesim import simulate\n"
+            f"result = simulate(scenario('w1', {requests}))\nresult.summary\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+        )
+        out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        peaks[requests] = int(out.stdout)
+    growth = (peaks[1_000_000] - peaks[100_000]) / 900_000
+    print(f"one million requests with summary: peak {peaks[1_000_000] / 1e6:.0f} MB, {growth:.0f} bytes of growth each")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--million", action="store_true", help="also measure the memory of a million requests")
+    options = parser.parse_args()
+    workloads(options.requests, options.repeat)
+    print()
+    whole_process(options.requests)
+    if options.million:
+        million()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Known answers without chance: memory arithmetic, roofline, and a deterministic batch schedule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from servesim import catalog, simulate
+from servesim.engine.reference import ReferenceEngine
+from servesim.service_time.base import Deployment
+from servesim.service_time.roofline import Roofline
+from tests.theory.queues import engine_scenario
+
+
+def test_kv_bytes_per_token_of_llama_3_8b() -> None:
+    """kv-bytes: 2 * 32 layers * 8 KV heads * 128 * 2 bytes."""
+    assert catalog.model("llama-3.1-8b").kv_bytes_per_token() == 131072
+
+
+def test_kv_blocks_without_overhead() -> None:
+    """kv-blocks: floor((80e9 * 0.9 - 16.06e9) / (131072 * 16))."""
+    assert catalog.kv_blocks(80e9, 0.9, 16.06e9, 131072, 16, 0) == 26674
+
+
+def test_a_decode_step_takes_at_least_the_time_to_read_the_weights() -> None:
+    """roof-decode: 8.03e9 parameters * 2 bytes / 3.35e12 bytes/s = 4.794 ms."""
+    gpu = catalog.gpu("h100_sxm").model_copy(update={"memory_bandwidth_bytes_per_s": 3.35e12})
+    times = Roofline(bandwidth_efficiency=1.0, compute_efficiency=1.0).build(
+        Deployment(gpu=gpu, model=catalog.model("llama-3.1-8b"))
+    )
+    base_s, _, _ = times.decode_line(1, 0)
+    read_weights_s = 8.03e9 * 2 / 3.35e12
+    assert base_s == pytest.approx(read_weights_s, rel=1e-4)  # the catalog's count is 8.0303e9
+
+
+@pytest.mark.parametrize("engine", [None, ReferenceEngine])
+def test_waves_of_equal_requests(engine) -> None:
+    """cb-det: 32 requests at t=0, 8 at a time, 100 tokens each, 8 + 0.25 b ms: waves of one second."""
+    scenario = engine_scenario(
+        {"kind": "all_at_once"},
+        1,
+        100,
+        {"kind": "affine", "base_s": 0.008, "per_seq_s": 0.00025},
+        32,
+        {"max_num_seqs": 8, "max_num_batched_tokens": 64},
+    )
+    result = simulate(scenario) if engine is None else simulate(scenario, engine=engine)
+    (finish,) = result.record.requests.column("finish_s")
+    np.testing.assert_allclose(np.mean(finish), 2.5, rtol=1e-9)
+    np.testing.assert_allclose(np.max(finish), 4.0, rtol=1e-9)
