@@ -514,7 +514,7 @@ class ContinuousEngine:
             steps = int((self._limit_tokens - context_tokens) // decoding) + 1
         if preempted:
             steps = 1  # admission stopped for this iteration only
-        if steps > 1:
+        if steps > 1 and (steps // kv.block_size + 1) * decoding > kv.free:
             steps = kv.affordable(self.iteration, steps, decoding)
         self._planned = self._decided + steps
         return True

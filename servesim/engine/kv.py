@@ -53,10 +53,12 @@ class BlockCounter:
         return cycles * decode_seqs + sum(self.due[residue : residue + rest])
 
     def affordable(self, iteration: int, iterations: int, decode_seqs: int) -> int:
-        """Return how many of `iterations` iterations from `iteration` on the free blocks allow."""
+        """Return how many of `iterations` iterations from `iteration` on the free blocks allow.
+
+        Every sequence takes a block per `block_size` iterations, so (iterations // block_size + 1) * decode_seqs free
+        blocks are always enough; the caller asks only where that is not so.
+        """
         size = self.block_size
-        if (iterations // size + 1) * decode_seqs <= self.free:
-            return iterations
         cycles = self.free // decode_seqs
         left = self.free - cycles * decode_seqs
         count = cycles * size

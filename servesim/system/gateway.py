@@ -45,13 +45,23 @@ class Gateway:
 class Door:
     """How the requests of one class enter the system and leave it."""
 
-    __slots__ = ("_gateway", "_is_routed", "_pool", "_timeout_s", "class_index", "clock", "priority")
+    __slots__ = (
+        "_cancel",
+        "_ended",
+        "_first_replica",
+        "_gateway",
+        "_submit",
+        "_timeout_s",
+        "class_index",
+        "clock",
+        "priority",
+    )
 
     def __init__(self, gateway: Gateway, pool: Pool, class_index: int, priority: int, timeout_s: float | None) -> None:
         self._gateway = gateway
         self.clock = gateway.clock
-        self._pool = pool
-        self._is_routed = len(pool.replicas) > 1
+        self._submit, self._cancel, self._ended = pool.submit, pool.cancel, pool.ended
+        self._first_replica = pool.first_replica
         self.class_index = class_index
         self.priority = priority
         self._timeout_s = timeout_s
@@ -65,7 +75,7 @@ class Door:
         gateway.last_arrival_s = now_s
         gateway.entries_s += now_s
         request = Request(number, self.class_index, now_s, prompt_tokens, output_tokens, self.priority, done)
-        self._pool.submit(request)
+        self._submit(request)
         if self._timeout_s is not None and request.outcome == PENDING:
             request.timeout = self.clock.call_at(now_s + self._timeout_s, partial(self._time_out, request))
 
@@ -74,13 +84,13 @@ class Door:
         gateway = self._gateway
         gateway.last_end_s = now_s = self.clock.now_s
         gateway.ends_s += now_s
-        if self._is_routed:
-            self._pool.ended(request)
+        if self._ended is not None:
+            self._ended(request.replica - self._first_replica)
         if request.timeout is not None:
             request.timeout.token = 0
         if request.reason:
             gateway.reasons[request.reason] = gateway.reasons.get(request.reason, 0) + 1
 
     def _time_out(self, request: Request) -> None:
-        self._pool.cancel(request, TIMED_OUT)
+        self._cancel(request, TIMED_OUT)
         request.done(request)

@@ -10,22 +10,20 @@ from servesim.request import Request
 
 
 class Pool:
-    """Sends requests to replicas and tells the router when they end."""
+    """Sends requests to replicas; whoever sees one end tells `ended` its replica, counted from 0 in this pool."""
 
     def __init__(self, replicas: list[Replica], router: Router, first_replica: int) -> None:
         self.replicas = replicas
-        self._router = router
-        self._first = first_replica
-        # With one replica there is nothing to choose, so the router is not asked.
-        self.submit: Callable[[Request], None] = self._route if len(replicas) > 1 else replicas[0].submit
+        self.first_replica = first_replica
+        self._choose = router.choose
+        # With one replica there is nothing to choose, so the router is neither asked nor told.
+        routed = len(replicas) > 1
+        self.submit: Callable[[Request], None] = self._route if routed else replicas[0].submit
+        self.ended: Callable[[int], None] | None = router.ended if routed else None
 
     def _route(self, request: Request) -> None:
-        self.replicas[self._router.choose(request)].submit(request)
-
-    def ended(self, request: Request) -> None:
-        """Tell the router that a request sent here has ended."""
-        self._router.ended(request.replica - self._first)
+        self.replicas[self._choose(request)].submit(request)
 
     def cancel(self, request: Request, outcome: int) -> None:
         """End a request with `outcome` now."""
-        self.replicas[request.replica - self._first].cancel(request, outcome)
+        self.replicas[request.replica - self.first_replica].cancel(request, outcome)

@@ -27,8 +27,7 @@ class OpenSource:
     """Sends requests at given times, whatever becomes of them. One pending event, however many requests follow."""
 
     def __init__(self, door: Door, blocks: Iterator[Block]) -> None:
-        self._door = door
-        self._leave = door.leave
+        self._send, self._leave, self._arm = door.send, door.leave, door.clock.arm
         self._blocks = blocks
         self._rows: Iterator[tuple[float, int, int]] = iter(())
         self._alarm = Alarm(self._ring, ARRIVAL)
@@ -41,19 +40,21 @@ class OpenSource:
 
     def _ring(self) -> None:
         self.offered += 1
-        self._door.send(self._prompt_tokens, self._output_tokens, self._leave)
-        self._wait_for_next()
-
-    def _wait_for_next(self) -> None:
+        self._send(self._prompt_tokens, self._output_tokens, self._leave)
         row = next(self._rows, None)
         if row is None:
-            block = next(self._blocks, None)
-            if block is None:
-                return
+            self._wait_for_next()
+        else:
+            time_s, self._prompt_tokens, self._output_tokens = row
+            self._arm(self._alarm, time_s)
+
+    def _wait_for_next(self) -> None:
+        """Take the next block and schedule its first request, if there is one."""
+        block = next(self._blocks, None)
+        if block is not None:
             self._rows = zip(*block, strict=True)
-            row = next(self._rows)
-        time_s, self._prompt_tokens, self._output_tokens = row
-        self._door.clock.arm(self._alarm, time_s)
+            time_s, self._prompt_tokens, self._output_tokens = next(self._rows)
+            self._arm(self._alarm, time_s)
 
 
 class ClosedLoop:

@@ -33,7 +33,7 @@ def bare_heapq_loop(requests: int) -> float:
     """
     rng = random.Random(1)
     now, arrivals = 0.0, []
-    for _ in range(requests + OUTSTANDING + 1):
+    for _ in range(2 * requests + 4 * OUTSTANDING):
         now += rng.expovariate(1.0)
         arrivals.append(now)
     queue: list[tuple[float, int, int]] = []

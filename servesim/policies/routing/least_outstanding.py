@@ -35,20 +35,21 @@ class LeastOutstanding(Router):
             lowest += 1
         self._lowest = lowest
         replica = next(iter(at[lowest]))
-        self._move(replica, lowest, lowest + 1)
+        del at[lowest][replica]
+        lowest += 1
+        self._level[replica] = lowest
+        if lowest == len(at):
+            at.append({})
+        at[lowest][replica] = None
         return replica
 
     def ended(self, replica: int) -> None:
         """Move the replica one level down."""
-        level = self._level[replica]
-        self._move(replica, level, level - 1)
-        if level <= self._lowest:
-            self._lowest = level - 1
-
-    def _move(self, replica: int, level: int, to: int) -> None:
         at = self._at
+        level = self._level[replica]
         del at[level][replica]
-        if to == len(at):
-            at.append({})
-        at[to][replica] = None
-        self._level[replica] = to
+        level -= 1
+        self._level[replica] = level
+        at[level][replica] = None
+        if level < self._lowest:
+            self._lowest = level

@@ -1,0 +1,31 @@
+"""The command line. Only click is imported here: what a command needs, it imports when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from servesim.cli.group import CommandGroup
+from servesim.cli.run import run
+
+_EPILOG = """
+\b
+Examples:
+  servesim run chat.yaml
+  servesim run chat.yaml --set pools.main.replicas=4 --seed 7 -o results/chat
+  servesim run chat.yaml --format json | jq .
+
+\b
+Exit codes: 0 fine; 1 failed at run time; 2 bad input or usage; 3 SLO missed (--strict);
+4 a limit reached, or overload (--strict); 130 interrupted.
+"""
+
+
+@click.group(
+    cls=CommandGroup, name="servesim", epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="servesim", prog_name="servesim")
+def main() -> None:
+    """Simulate the serving of AI models: latency, throughput and cost of a scenario before it is deployed."""
+
+
+main.add_command(run)

@@ -1,0 +1,65 @@
+"""How every command ends: exit codes, one-line errors, no tracebacks unless asked for."""
+
+from __future__ import annotations
+
+import difflib
+import traceback
+from typing import Any
+
+import click
+
+from servesim.errors import InputError, ServesimError
+
+INTERRUPTED = 130
+_DEBUG = "servesim.debug"
+
+
+def _remember_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    context.meta[_DEBUG] = value
+
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_remember_debug, help="Show the traceback of internal errors."
+)
+
+
+class CommandGroup(click.Group):
+    """A group whose commands report errors as documented; a closed pipe is left to click, which stays quiet."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn what it raises into a message on stderr and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            _fail(ctx, "interrupted", INTERRUPTED)
+        except InputError as error:
+            _fail(ctx, str(error), error.exit_code)
+        except ServesimError as error:
+            _fail(ctx, f"error: {error}", error.exit_code)
+        except MemoryError:
+            _fail(ctx, "error: out of memory; limits.max_memory_bytes stops a run before that", 1)
+        except OSError as error:
+            _fail(ctx, f"error: {error}", 1)
+        except Exception as error:
+            if ctx.meta.get(_DEBUG):
+                click.echo(traceback.format_exc(), err=True, nl=False)
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            _fail(ctx, f"internal error ({what}); please report it, with the traceback that --debug shows", 1)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a misspelt one is answered with the nearest (click does so only from 8.4 on)."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self.list_commands(ctx))}"
+            raise click.UsageError(f"no such command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _fail(ctx: click.Context, message: str, exit_code: int) -> None:
+    click.echo(message, err=True)
+    ctx.exit(exit_code)

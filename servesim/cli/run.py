@@ -1,0 +1,117 @@
+"""`servesim run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from servesim.cli.group import debug_option
+
+if TYPE_CHECKING:
+    from servesim.experiment.result import Result
+
+_SLO_MISSED, _OVERLOADED = 3, 4
+_EPILOG = """
+\b
+Examples:
+  servesim run chat.yaml
+  servesim run chat.yaml --set workload.classes.chat.arrivals.request_rate_rps=12
+  servesim run chat.yaml --set 'pools.main.router={kind: power_of_d, d: 3}'
+  servesim run chat.yaml --seed 7 -o results/chat --strict
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Set one value; the value is YAML.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all random streams, instead of the scenario's."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write the result files to DIR.")
+@click.option("--force", is_flag=True, help="Let -o replace a directory that is not a servesim result.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Of the summary.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 3 if an SLO attainment is missed, with 4 if overloaded.")
+@click.option(
+    "--allow-path",
+    "allow_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Let the scenario read files below DIR too.",
+)
+@click.option("--quiet", is_flag=True, help="Neither progress nor warnings on stderr.")
+@debug_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    scenario: Path,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    output: Path | None,
+    force: bool,
+    style: str,
+    strict: bool,
+    allow_paths: tuple[Path, ...],
+    quiet: bool,
+) -> None:
+    """Simulate SCENARIO once and summarise what happened."""
+    from servesim.cli.output import checked_target
+
+    target = None if output is None else checked_target(output, force=force)
+    settings = overrides if seed is None else (*overrides, f"seed={seed}")
+    result = _simulated(scenario, settings, allow_paths, quiet)
+    if target is not None:
+        result.write(target)
+    _show(result.summary, style)
+    missed = missed_slos(result)
+    if not quiet:
+        for message in missed:
+            click.echo(f"warning: {message}", err=True)
+    if strict:
+        ctx.exit(_OVERLOADED if result.overloaded else _SLO_MISSED if missed else 0)
+
+
+def _simulated(scenario: Path, overrides: tuple[str, ...], allow_paths: tuple[Path, ...], quiet: bool) -> Result:
+    from servesim.cli.progress import progress_bar
+    from servesim.errors import InputError
+    from servesim.experiment.simulate import simulate
+    from servesim.scenario.load import load, positioned
+
+    loaded = load(scenario, overrides, allow_paths=allow_paths)
+    try:
+        with progress_bar(loaded, enabled=not quiet) as progress:
+            return simulate(loaded, progress=progress)
+    except InputError as error:
+        raise InputError(positioned(error.problems, scenario, overrides)) from error
+
+
+def _show(summary: dict[str, Any], style: str) -> None:
+    if style == "json":
+        click.echo(json.dumps(summary, indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+
+    from servesim.report.table import print_summary
+
+    print_summary(summary, Console())
+
+
+def missed_slos(result: Result) -> list[str]:
+    """Return one sentence for each class that did not reach the attainment it asks for."""
+    missed = []
+    for name, spec in result.scenario.workload.classes.items():
+        found = result.summary["classes"][name]
+        if found["slo_met"] is False:
+            attained = f"{100 * found['slo_attainment']:.2f} % of requests met the SLO"
+            missed.append(f"class {name}: {attained}, {100 * (spec.slo.attainment or 0):g} % asked for")
+    return missed

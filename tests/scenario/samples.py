@@ -1,0 +1,79 @@
+"""Valid scenarios that between them use every part of the schema, as texts."""
+
+CHAT = """\
+name: chat
+workload:
+  num_requests: 100
+  classes:
+    chat:
+      arrivals: {kind: poisson, request_rate_rps: 4.0}
+      prompt_tokens: 512
+      output_tokens: {kind: lognormal, median_tokens: 100, sigma: 0.5}
+      slo: {ttft_s: 1.0, attainment: 0.9}
+pools:
+  main:
+    model: llama-3.1-8b
+    gpu: h100
+    router: least_outstanding
+    engine: {kind: continuous, max_num_seqs: 256}
+    service_time: {kind: roofline}
+"""
+
+TWO_POOLS = """\
+name: two-pools
+description: |
+  Two classes, each on a pool of its own.
+  The second one waits for its answers.
+seed: 18446744073
+workload:
+  duration_s: 30
+  classes:
+    v1.5:
+      arrivals: {kind: gamma, request_rate_rps: 0.1, burstiness: 0.25}
+      lengths: {kind: empirical, rows: [[12, 34], [56, 78, 0.1]], max_total_tokens: 4096}
+      pool: fast
+      priority: -1
+      timeout_s: 12.5
+    batch:
+      arrivals: {kind: closed_loop, max_concurrency: 8, think_time_s: 1e-3}
+      prompt_tokens: {kind: quantiles, cdf: [[9, 0], [100, 0.5], [800, 1]]}
+      output_tokens: {kind: uniform, min_tokens: 1, max_tokens: 9}
+      pool: slow
+      tenant: 'no'
+      num_requests: 7
+pools:
+  fast:
+    model: llama-3.1-8b
+    gpu: h100
+    replicas: 2
+    router: {kind: power_of_d, d: 3}
+    engine:
+      kind: continuous
+      num_gpu_blocks: unlimited
+      scheduler: {kind: priority}
+      enable_chunked_prefill: false
+  slow:
+    service_time: {kind: affine, base_s: 0.1, per_seq_s: 1.0e-5}
+    usd_per_gpu_hour: 0
+client: {clock: client, request_network_s: 0.015}
+limits: {max_events: 1000000, max_memory_bytes: 4000000000}
+"""
+
+JOINT = """\
+name: joint
+workload:
+  classes:
+    only:
+      arrivals: all_at_once
+      num_requests: 3
+      lengths:
+        kind: joint_quantiles
+        prompt_cdf: [[0, 0], [100, 1]]
+        output:
+          - {up_to_prompt_tokens: 50, cdf: [[0, 0], [10, 1]]}
+          - {up_to_prompt_tokens: 100, cdf: [[0, 0], [20, 0.25], [30, 1]]}
+pools:
+  main: {service_time: {kind: affine, base_s: 0.01}}
+"""
+
+VALID = {"chat": CHAT, "two_pools": TWO_POOLS, "joint": JOINT}

@@ -1,0 +1,72 @@
+"""Every file in `invalid/` has one fault, and its first line says what must be said of it, up to lists of names."""
+
+from pathlib import Path
+
+import pytest
+
+from servesim.errors import InputError
+from servesim.scenario.load import load, parse
+from servesim.scenario.load_words import _PATTERNS
+from tests.scenario.samples import CHAT, VALID
+
+INVALID = Path(__file__).parent / "invalid"
+_EXPECT = b"# expect: "
+
+
+@pytest.mark.parametrize("path", sorted(INVALID.glob("*.yaml")), ids=lambda path: path.stem)
+def test_one_fault_gives_one_problem_at_its_place(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SERVESIM_ALLOW_PATH", raising=False)
+    first_line = path.read_bytes().split(b"\n")[0]
+    assert first_line.startswith(_EXPECT)
+    expected = f"{path}:{first_line.removeprefix(_EXPECT).decode()}"
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert [str(problem)[: len(expected)] for problem in caught.value.problems] == [expected]
+    assert caught.value.exit_code == 2
+
+
+def test_there_are_many_invalid_files() -> None:
+    assert len(list(INVALID.glob("*.yaml"))) >= 100
+
+
+@pytest.mark.parametrize("text", VALID.values(), ids=VALID.keys())
+def test_without_a_fault_there_is_no_problem(text: str) -> None:
+    assert parse(text).name in text
+
+
+def test_all_problems_are_reported_in_the_order_of_the_file() -> None:
+    text = CHAT.replace("100\n", "many\n").replace("4.0", "0").replace("main:", "main:\n    replica: 2\n    gpu: h100")
+    text = text.replace("name: chat", "name: !!str chat")
+    with pytest.raises(InputError) as caught:
+        parse(text, "chat.yaml")
+    assert [str(problem).partition("; ")[0] for problem in caught.value.problems] == [
+        "chat.yaml:1:7: name: tag !!str is not allowed",
+        "chat.yaml:3:17: workload.num_requests: expected a whole number, got the text 'many'",
+        "chat.yaml:6:51: workload.classes.chat.arrivals.request_rate_rps: must be at least 1e-09, got 0",
+        "chat.yaml:12:5: pools.main: unknown key 'replica'",
+        "chat.yaml:15:5: pools.main: duplicate key 'gpu'",
+    ]
+
+
+def test_problems_carry_their_place_for_programs() -> None:
+    with pytest.raises(InputError) as caught:
+        parse(CHAT.replace("512", "0"), "chat.yaml")
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.line, problem.column) == ("chat.yaml", 7, 22)
+    assert problem.path == "workload.classes.chat.prompt_tokens"
+
+
+def test_the_pattern_that_has_a_wording_is_the_schemas() -> None:
+    with pytest.raises(InputError, match="at most 64"):
+        parse(CHAT.replace("name: chat", "name: '-'"))
+    assert len(_PATTERNS) == 1
+
+
+def test_a_class_named_like_a_kind_keeps_its_place() -> None:
+    text = CHAT.replace("    chat:", "    poisson:").replace("request_rate_rps: 4.0", "poisson: 1, request_rate_rps: x")
+    with pytest.raises(InputError) as caught:
+        parse(text)
+    assert [str(problem).partition("; ")[0] for problem in caught.value.problems] == [
+        "<text>:6:33: workload.classes.poisson.arrivals: unknown key 'poisson'",
+        "<text>:6:63: workload.classes.poisson.arrivals.request_rate_rps: expected a number, got the text 'x'",
+    ]
