@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any, Self, TypeVar, dataclass_transform
 
 import pydantic.dataclasses
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 _FAMILIES: dict[str, dict[str, type[Any]]] = {}
@@ -127,3 +127,12 @@ class Kind:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {name: handler.generate_schema(cls) for name, cls in kinds(self.family).items()}
         return core_schema.tagged_union_schema(choices=choices, discriminator="kind", from_attributes=True)
+
+
+def plain_name_is_kind(value: Any) -> Any:
+    """Let a plain name such as `router: least_outstanding` stand for `{kind: least_outstanding}`."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Named = BeforeValidator(plain_name_is_kind)
+"""Annotation beside `Kind` for fields that may be given by name alone."""

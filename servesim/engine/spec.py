@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from servesim.engine.base import EngineSpec
 from servesim.policies.scheduling.base import Scheduler
 from servesim.policies.scheduling.fcfs import Fcfs
-from servesim.registry import Kind, register
+from servesim.registry import Kind, Named, register
 
 SEMANTICS = "vLLM 0.33 V1 scheduler (identical batches checked against 0.32 logs)"
 
@@ -34,7 +34,7 @@ class ContinuousBatching(EngineSpec):
     )
     max_model_len: int | None = Field(None, ge=2, description="prompt + output tokens; null: what the model allows")
     enable_chunked_prefill: bool = Field(True, description="split prompts that exceed what is left of the budget")
-    scheduler: Annotated[Scheduler, Kind("scheduler")] = Field(
+    scheduler: Annotated[Scheduler, Kind("scheduler"), Named] = Field(
         default_factory=Fcfs, description="order of the waiting queue (vLLM: --scheduling-policy)"
     )
     scheduler_reserve_full_isl: bool = Field(

@@ -76,9 +76,11 @@ class Result:
             write_requests_parquet(self.record, work / "requests.parquet")
             write_timeseries_parquet(self.record, work / "timeseries.parquet")
             work.chmod(0o755)
-            if target.exists():
-                shutil.rmtree(target)
+            old = work.with_name(work.name + ".old")
+            if target.exists():  # moved aside, not deleted first: a kill in between loses nothing
+                target.rename(old)
             work.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise

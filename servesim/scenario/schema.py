@@ -10,7 +10,7 @@ from servesim.engine.base import EngineSpec
 from servesim.engine.spec import ContinuousBatching
 from servesim.policies.routing.base import Router
 from servesim.policies.routing.round_robin import RoundRobin
-from servesim.registry import Kind, Spec
+from servesim.registry import Kind, Named, Spec
 from servesim.service_time.base import ServiceTimeSpec
 from servesim.service_time.calibrated import Calibrated
 from servesim.workload.base import Arrivals, JointLengths, Length
@@ -22,13 +22,12 @@ def _plain_number_is_fixed(value: Any) -> Any:
     return {"kind": "fixed", "tokens": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _plain_name_is_kind(value: Any) -> Any:
-    """Let `router: least_outstanding` stand for `{kind: least_outstanding}`."""
-    return {"kind": value} if isinstance(value, str) else value
+def _default_kind(kind: str) -> BeforeValidator:
+    """Let a mapping without `kind:` mean the usual one."""
+    return BeforeValidator(lambda value: {"kind": kind, **value} if isinstance(value, dict) else value)
 
 
 LengthField = Annotated[Length, Kind("length"), BeforeValidator(_plain_number_is_fixed)]
-Named = BeforeValidator(_plain_name_is_kind)
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -95,10 +94,10 @@ class PoolSpec(Spec):
     router: Annotated[Router, Kind("router"), Named] = Field(
         default_factory=RoundRobin, description="who gets which request"
     )
-    engine: Annotated[EngineSpec, Kind("engine")] = Field(
+    engine: Annotated[EngineSpec, Kind("engine"), _default_kind("continuous")] = Field(
         default_factory=ContinuousBatching, description="how a replica batches"
     )
-    service_time: Annotated[ServiceTimeSpec, Kind("service_time")] = Field(
+    service_time: Annotated[ServiceTimeSpec, Kind("service_time"), Named] = Field(
         default_factory=Calibrated, description="how long an iteration takes"
     )
     usd_per_gpu_hour: float | None = Field(None, ge=0, description="price; null: the catalog's")
@@ -140,6 +139,11 @@ class Scenario(Spec):
                 raise ValueError(
                     f"workload.classes.{name}.pool: no pool {spec.pool!r}; there are {', '.join(self.pools)}"
                 )
+        if "all" in self.workload.classes:
+            raise ValueError("workload.classes.all: the name 'all' is taken by the sum over the classes")
+        unused = set(self.pools) - {self.pool_of(name) for name in self.workload.classes}
+        for name in sorted(unused):
+            raise ValueError(f"pools.{name}: no class is served by this pool")
         return self
 
     def pool_of(self, class_name: str) -> str:

@@ -174,7 +174,7 @@ def test_allow_path_lets_a_scenario_read_elsewhere(run, tmp_path: Path, monkeypa
     trace.write_text('{"timestamp": 0, "input_length": 10, "output_length": 5}\n')
     scenario = tmp_path / "here" / "replay.yaml"
     scenario.write_text(
-        "name: replay\nworkload: {classes: {all: {arrivals: {kind: mooncake_trace, path: ../there/trace.jsonl}}}}\n"
+        "name: replay\nworkload: {classes: {one: {arrivals: {kind: mooncake_trace, path: ../there/trace.jsonl}}}}\n"
         "pools: {main: {service_time: {kind: affine, base_s: 0.01}}}\n"
     )
     refused = run(scenario)

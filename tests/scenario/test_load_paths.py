@@ -13,7 +13,7 @@ SCENARIO = """\
 name: replay
 workload:
   classes:
-    all: {arrivals: {kind: mooncake_trace, path: %s}}
+    one: {arrivals: {kind: mooncake_trace, path: %s}}
 pools:
   main: {service_time: {kind: affine, base_s: 0.01}}
 """
@@ -36,7 +36,7 @@ def scenario_naming(folder: Path, path: str) -> Path:
 
 
 def trace_of(scenario) -> Path:
-    return Path(scenario.workload.classes["all"].arrivals.path)
+    return Path(scenario.workload.classes["one"].arrivals.path)
 
 
 @pytest.mark.parametrize("path", ["data/trace.jsonl", "./data/../data/trace.jsonl", "../inside/data/trace.jsonl"])
@@ -72,15 +72,15 @@ def test_an_override_is_relative_to_the_current_directory_and_allowed(
 ) -> None:
     monkeypatch.chdir(folder)
     file = scenario_naming(folder, "data/trace.jsonl")
-    found = load(file, ["workload.classes.all.arrivals.path=outside/trace.jsonl"])
+    found = load(file, ["workload.classes.one.arrivals.path=outside/trace.jsonl"])
     assert trace_of(found) == folder / "outside/trace.jsonl"
-    with pytest.raises(InputError, match=r"^--set workload.classes.all.arrivals.path: 'nothing' does not exist"):
-        load(file, ["workload.classes.all.arrivals.path=nothing"])
+    with pytest.raises(InputError, match=r"^--set workload.classes.one.arrivals.path: 'nothing' does not exist"):
+        load(file, ["workload.classes.one.arrivals.path=nothing"])
 
 
 def test_a_loop_of_symlinks_is_an_input_error(folder: Path) -> None:
     (folder / "inside" / "loop").symlink_to("loop")
-    with pytest.raises(InputError, match=r"scenario.yaml:4:50: workload.classes.all.arrivals.path: 'loop' "):
+    with pytest.raises(InputError, match=r"scenario.yaml:4:50: workload.classes.one.arrivals.path: 'loop' "):
         load(scenario_naming(folder, "loop"))
 
 
@@ -89,4 +89,4 @@ def test_what_is_no_file_is_refused(folder: Path, path: str) -> None:
     with pytest.raises(InputError) as caught:
         load(scenario_naming(folder, path))
     (problem,) = caught.value.problems
-    assert problem.path == "workload.classes.all.arrivals.path"
+    assert problem.path == "workload.classes.one.arrivals.path"
