@@ -79,7 +79,8 @@ def register(family: str) -> Callable[[K], K]:
     def add(cls: K) -> K:
         if issubclass(cls, Policy):
             pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=_CLOSED)(cls)
-        name = cls.__pydantic_fields__["kind"].default
+        field = cls.__pydantic_fields__.get("kind")
+        name = None if field is None else field.default
         if not isinstance(name, str):
             raise TypeError(f"{cls.__name__}: give `kind` a Literal default, e.g. kind: Literal['x'] = 'x'")
         known = _FAMILIES.setdefault(family, {})

@@ -1,0 +1,185 @@
+"""One run through the public interface: both engines agree, the same seed gives the same bytes, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import servesim
+from servesim.engine.reference import ReferenceEngine
+from servesim.errors import InputError, LimitReached
+from tests.data import ROOT, shared_data
+
+TIMES = {"kind": "affine", "base_s": 0.008, "per_token_s": 6e-5, "per_context_token_s": 1e-7}
+
+
+def scenario(**changes: Any) -> servesim.Scenario:
+    """Return two classes on two pools, small enough to run in a blink; `changes` go to the engine of `main`."""
+    return servesim.Scenario.model_validate(
+        {
+            "name": "two-by-two",
+            "workload": {
+                "num_requests": 300,
+                "classes": {
+                    "chat": {
+                        "arrivals": {"kind": "gamma", "request_rate_rps": 20.0, "burstiness": 0.5},
+                        "prompt_tokens": {"kind": "lognormal", "median_tokens": 200, "sigma": 0.8},
+                        "output_tokens": {"kind": "geometric", "mean_tokens": 60.0},
+                        "slo": {"ttft_s": 0.5, "tpot_s": 0.05, "attainment": 0.9},
+                        "timeout_s": 20.0,
+                        "pool": "main",
+                    },
+                    "batch": {
+                        "arrivals": {"kind": "closed_loop", "max_concurrency": 12, "think_time_s": 0.1},
+                        "prompt_tokens": 900,
+                        "output_tokens": {"kind": "uniform", "min_tokens": 1, "max_tokens": 80},
+                        "priority": 5,
+                        "pool": "side",
+                    },
+                },
+            },
+            "pools": {
+                "main": {
+                    "replicas": 2,
+                    "router": "least_outstanding",
+                    "engine": {
+                        "max_num_seqs": 16,
+                        "max_num_batched_tokens": 512,
+                        "max_model_len": 4096,
+                        "num_gpu_blocks": 300,
+                        "host_time_s": 0.001,
+                        **changes,
+                    },
+                    "service_time": TIMES,
+                },
+                "side": {"engine": {"max_num_seqs": 8, "scheduler": "priority"}, "service_time": TIMES},
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_both_engines_give_the_same_summary(ahead: bool) -> None:
+    case = scenario(async_scheduling=ahead)
+    spans, steps = servesim.simulate(case, 3), servesim.simulate(case, 3, engine=ReferenceEngine)
+    pd.testing.assert_frame_equal(spans.requests, steps.requests, rtol=1e-9)
+    flat = [pd.json_normalize(r.summary["classes"]).iloc[0] for r in (spans, steps)]
+    pd.testing.assert_series_equal(*flat, rtol=1e-9)
+
+
+def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path) -> None:
+    file = ROOT / "scenarios" / "chat-llama31-8b-a100.yaml"
+    short = "workload.duration_s=60"
+    servesim.simulate(servesim.load(file, [short]), 7).write(tmp_path / "here")
+    code = "import servesim, sys; servesim.simulate(servesim.load(sys.argv[1], [sys.argv[2]]), 7).write(sys.argv[3])"
+    command = [sys.executable, "-c", code, str(file), short, str(tmp_path / "there")]
+    subprocess.run(command, check=True, env={"PYTHONHASHSEED": "123", "PATH": ""}, cwd=ROOT)
+    names = ["requests.parquet", "scenario.resolved.yaml", "summary.json", "timeseries.parquet"]
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
+
+
+def test_another_seed_gives_another_run() -> None:
+    case = scenario()
+    assert not servesim.simulate(case, 1).requests.equals(servesim.simulate(case, 2).requests)
+
+
+def test_the_resolved_scenario_runs_the_same(tmp_path: Path) -> None:
+    first = servesim.simulate(servesim.load(ROOT / "scenarios/chat-llama31-8b-a100.yaml", ["workload.duration_s=30"]))
+    first.write(tmp_path / "out")
+    again = servesim.simulate(servesim.load(tmp_path / "out" / "scenario.resolved.yaml"))
+    pd.testing.assert_frame_equal(first.requests, again.requests)
+    engine = again.scenario.pools["a100"].engine
+    assert (engine.max_num_seqs, engine.max_num_batched_tokens) == (256, 2048)  # what vLLM takes on an A100
+    assert isinstance(engine.num_gpu_blocks, int)
+
+
+def test_two_systems_under_one_seed_see_the_same_requests() -> None:
+    small, large = servesim.simulate(scenario(), 5), servesim.simulate(scenario(max_num_seqs=4), 5)
+    columns = ["request_id", "arrival_s", "prompt_tokens", "output_tokens"]
+    open_loop = [r.requests[r.requests["class"] == "chat"][columns[1:]].reset_index(drop=True) for r in (small, large)]
+    pd.testing.assert_frame_equal(*open_loop)
+
+
+def test_token_times_end_with_the_last_token_and_pool_to_the_itl() -> None:
+    result = servesim.simulate(scenario(), 2)
+    done = result.requests[(result.requests["class"] == "batch") & (result.requests["outcome"] == "completed")]
+    gaps = []
+    for row in done.itertuples():
+        times = result.token_times(row.request_id)
+        assert len(times) == row.output_tokens
+        assert times[0] == pytest.approx(row.arrival_s + row.ttft_s, abs=1e-9)
+        assert times[-1] == pytest.approx(row.arrival_s + row.e2e_s, abs=1e-9)
+        gaps += np.diff(times).tolist()
+    itl = result.summary["classes"]["batch"]["itl_s"]
+    assert itl["p99"] == pytest.approx(np.percentile(gaps, 99), rel=1e-9)
+    assert itl["mean"] == pytest.approx(np.mean(gaps), rel=1e-9)
+
+
+def test_iterations_are_contiguous_while_the_engine_is_busy() -> None:
+    result = servesim.simulate(scenario(), 2)
+    replica = result.iterations[result.iterations["replica"] == 0]
+    ends = replica["start_s"] + replica["duration_s"]
+    assert (replica["start_s"].to_numpy()[1:] >= ends.to_numpy()[:-1] - 1e-9).all()
+
+
+def test_requests_that_can_never_fit_are_rejected_with_the_reason() -> None:
+    result = servesim.simulate(scenario(max_model_len=300), 2)
+    chat = result.summary["classes"]["chat"]
+    assert chat["rejected"] > 0
+    assert chat["offered"] == chat["completed"] + chat["rejected"] + chat["timed_out"]
+    assert any("exceeds max_model_len" in w for w in result.summary["warnings"])
+
+
+def test_timeouts_count_against_goodput() -> None:
+    case = scenario(max_num_seqs=1, max_num_batched_tokens=64)
+    result = servesim.simulate(case, 2)
+    chat = result.summary["classes"]["chat"]
+    assert chat["timed_out"] > 0
+    assert chat["slo_attainment"] <= chat["completed"] / chat["offered"]
+    assert result.overloaded
+
+
+def test_caps_stop_a_run() -> None:
+    case = scenario()
+    limits = case.limits.model_copy(update={"max_time_s": 1.0})
+    with pytest.raises(LimitReached, match="max_time_s"):
+        servesim.simulate(case.model_copy(update={"limits": limits}))
+
+
+def test_an_iteration_that_takes_no_time_stops_the_run_instead_of_hanging() -> None:
+    case = scenario()
+    pools = {
+        name: pool.model_copy(update={"service_time": type(pool.service_time)()}) for name, pool in case.pools.items()
+    }
+    result = servesim.simulate(case.model_copy(update={"pools": pools}))
+    assert result.summary["classes"]["all"]["completed"] > 0
+
+
+def test_a_model_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InputError, match="does not fit"):
+        servesim.simulate(
+            servesim.load(
+                ROOT / "scenarios/chat-llama31-8b-a100.yaml",
+                ["pools.a100.gpu=t4", "pools.a100.service_time={kind: roofline}"],
+            )
+        )
+
+
+def test_the_recorded_azure_hour_is_replayed() -> None:
+    trace = shared_data("traces", "azure2023", "AzureLLMInferenceTrace_conv.csv")
+    file = ROOT / "scenarios" / "replay-azure-conv.yaml"
+    path = f"workload.classes.conversation.arrivals.path={trace}"
+    result = servesim.simulate(servesim.load(file, [path]))
+    summary = result.summary["classes"]["conversation"]
+    assert summary["offered"] == summary["completed"] == 19_366
+    assert 0.05 < summary["ttft_s"]["p50"] < 0.5
+    json.dumps(result.summary, allow_nan=False)
