@@ -170,7 +170,7 @@ class ContinuousEngine:
         if phase == _RUNNING:
             # Look again only if the head could be admitted before the planned end of the run. Free blocks and slots
             # only shrink until then, so that a no is certain.
-            if is_head and len(self.running) < self._max_seqs:
+            if is_head and self._planned > self._decided + 1 and len(self.running) < self._max_seqs:
                 needed = request.prompt_tokens if self.settings.scheduler_reserve_full_isl else 1
                 if needed <= self.kv.free * self.kv.block_size:
                     self._poke()

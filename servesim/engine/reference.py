@@ -269,11 +269,8 @@ class ReferenceEngine:
             index += 1
             if sequence.length == sequence.final_length:
                 continue
-            computed = sequence.computed
-            tokens = sequence.length - computed
-            if tokens > budget:
-                tokens = budget
-            needed = -(-(computed + tokens) // block_size) - sequence.blocks
+            tokens = min(sequence.length - sequence.computed, budget)
+            needed = blocks_for(sequence.computed + tokens, block_size) - sequence.blocks
             while needed > self.free:
                 preempted = True
                 victim = self.running[self._scheduler.victim(self.running)]  # type: ignore[arg-type]
@@ -286,8 +283,7 @@ class ReferenceEngine:
                 if victim is sequence:
                     break
             else:
-                if needed:
-                    self._allocate(sequence, needed)
+                self._allocate(sequence, needed)
                 budget -= tokens
                 if sequence.request.stage == DECODE:
                     decoding.append(sequence)
@@ -368,7 +364,7 @@ class ReferenceEngine:
             self._close_run()
             return None
         used = self.usable - self.free
-        context = sum([sequence.computed for sequence in decoding])
+        context = sum(sequence.computed for sequence in decoding)
         if chunks:
             self._close_run()
             tokens = sum(count for _, count in chunks)
