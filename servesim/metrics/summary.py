@@ -41,7 +41,12 @@ def summarise(record: RunRecord) -> dict[str, Any]:
         ),
     )
     classes = {
-        name: {**_counts(record, found, good, i), **described[i], "split": split.of_class(i)}
+        name: {
+            **_counts(record, found, good, i),
+            "itl_met": _itl_met(record, described, i),
+            **described[i],
+            "split": split.of_class(i),
+        }
         for name, i in zip(names, indices, strict=True)
     }
     pools, warnings = _pools(record)
@@ -114,6 +119,16 @@ def _met(record: RunRecord, found: Latencies, good: list[int | None], index: int
     ]
     answers = [answer for answer in each if answer is not None]
     return all(answers) if answers else None
+
+
+def _itl_met(record: RunRecord, described: dict[int | None, Numbers], index: int | None) -> bool | None:
+    """Say whether the pooled p99 inter-token latency is within `slo.itl_s`; None where none is asked for."""
+    if index is None:
+        answers = [_itl_met(record, described, i) for i in range(len(record.classes))]
+        told = [answer for answer in answers if answer is not None]
+        return all(told) if told else None
+    target, p99 = record.classes[index].slo.itl_s, described[index]["itl_s"]["p99"]
+    return None if target is None or math.isnan(p99) else bool(p99 <= target)
 
 
 def _pools(record: RunRecord) -> tuple[dict[str, Numbers], list[str]]:

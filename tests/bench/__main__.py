@@ -20,6 +20,7 @@ from pathlib import Path
 
 from servesim import Scenario, load, simulate
 from servesim.engine.reference import ReferenceEngine
+from servesim.metrics.checks import check
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios" / "bench"
 LOAD = {"w1": 0.75, "w2": 3.0}
@@ -105,8 +106,21 @@ def workloads(requests: int, repeat: int) -> None:
             f"{name:14} {1 / best[name]:15,.0f} {'1/' + format(best[name] / best['heapq'], '.1f'):>13}"
             f" {row['runs']:9.2f} {row['iterations']:9.1f} {row['preempted']:10.1%}"
         )
+    print(f"w1: the always-on checks take {check_share(cases['w1'][0], repeat):.1%} of the time of simulate()")
     for name in ("w1", "w5"):
         print(f"{name}: {best[name + ' reference'] / best[name]:.1f} times the reference")
+
+
+def check_share(case: Scenario, repeat: int) -> float:
+    """Return the CPU time of conservation, causality and Little's law checks as a share of the simulation's."""
+    shares = []
+    for _ in range(repeat):
+        start = time.process_time()
+        result = simulate(case)
+        middle = time.process_time()
+        check(result.record)
+        shares.append((time.process_time() - middle) / (middle - start))
+    return min(shares)
 
 
 def whole_process(requests: int) -> None:

@@ -183,3 +183,18 @@ def test_the_recorded_azure_hour_is_replayed() -> None:
     assert summary["offered"] == summary["completed"] == 19_366
     assert 0.05 < summary["ttft_s"]["p50"] < 0.5
     json.dumps(result.summary, allow_nan=False)
+
+
+@pytest.mark.parametrize(("target_s", "met"), [(0.001, False), (10.0, True)])
+def test_a_target_for_the_pooled_itl_is_judged_apart_from_goodput(target_s: float, met: bool) -> None:
+    case = scenario()
+    chat = case.workload.classes["chat"]
+    slo = chat.slo.model_copy(update={"itl_s": target_s})
+    classes = {**case.workload.classes, "chat": chat.model_copy(update={"slo": slo})}
+    workload = case.workload.model_copy(update={"classes": classes})
+    with_target = servesim.simulate(case.model_copy(update={"workload": workload})).summary["classes"]
+    without = servesim.simulate(case).summary["classes"]
+    assert with_target["chat"]["itl_met"] is met
+    assert with_target["all"]["itl_met"] is met
+    assert without["chat"]["itl_met"] is None
+    assert with_target["chat"]["goodput_rps"] == without["chat"]["goodput_rps"]

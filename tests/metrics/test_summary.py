@@ -35,6 +35,7 @@ CLASS_KEYS = [
     "goodput_rps",
     "slo_attainment",
     "slo_met",
+    "itl_met",
     *LATENCIES,
     "split",
 ]
