@@ -49,6 +49,7 @@ _WORKING = (
     "last_token_s",
     "mark_host_s",
     "mark_s",
+    "order",
     "priority",
     "reason",
     "stage",
@@ -96,6 +97,7 @@ class Request:
     stage: int
     computed_tokens: int
     end_iteration: int
+    order: int
     tail: int
     cancelled_s: float
     last_token_s: float

@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 from math import nan
 
 from servesim.engine.kv import BlockCounter, blocks_for
-from servesim.engine.settings import RUN_COLUMNS, SEGMENT_COLUMNS, EngineSettings
+from servesim.engine.settings import RUN_COLUMNS, SEGMENT_COLUMNS, EngineSettings, refuse_too_many
 from servesim.engine.timing import Shape, Timing, boundary_s, iterations_until
 from servesim.metrics.spool import Spool
 from servesim.policies.scheduling.base import Scheduler
@@ -51,6 +51,7 @@ class ContinuousEngine:
     __slots__ = (
         "_aborted",
         "_add_waiting",
+        "_admissions",
         "_ahead",
         "_alarm",
         "_batch",
@@ -130,6 +131,7 @@ class ContinuousEngine:
         self.waiting = 0
         self.preemptions = 0
         self.iteration = 0
+        self._admissions = 0
         self._decode_seqs = 0
         self._context_tokens = 0
         self._ends: list[tuple[int, int, Request]] = []
@@ -159,6 +161,8 @@ class ContinuousEngine:
             return
         request.replica = self.index
         request.computed_tokens = computed_tokens
+        if computed_tokens:
+            refuse_too_many(computed_tokens, request)
         tokens = request.prompt_tokens + request.output_tokens
         if tokens > self._max_tokens:
             self._reject(request, tokens)
@@ -249,7 +253,7 @@ class ContinuousEngine:
         if planned <= first:
             return
         clock = self._clock
-        inclusive = clock.priority < BOUNDARY
+        inclusive = clock.priority < self._alarm.priority  # this instant's boundary is still to come
         j = iterations_until(self._run_start_s, self._first_s, self._bend_s, clock.now_s, inclusive)
         j = max(j, first)
         if j < planned:
@@ -353,7 +357,7 @@ class ContinuousEngine:
             residue = -tail % size  # BlockCounter.enter, written out: once per request
             due[residue] += 1
             due[residue + size] += 1
-            heappush(ends, (end, request.request_id, request))
+            heappush(ends, (end, request.order, request))
         self._fresh.clear()
 
     def _resumed(self, request: Request, now_s: float) -> None:
@@ -545,6 +549,7 @@ class ContinuousEngine:
             scheduler.pop()
             waiting -= 1
             running[request] = None
+            self._admissions = request.order = self._admissions + 1
             available -= blocks
             budget -= chunk
             seqs += 1

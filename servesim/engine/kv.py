@@ -7,7 +7,7 @@ gives the blocks any future run of iterations needs, without touching a sequence
 
 from __future__ import annotations
 
-UNLIMITED_BLOCKS = 1 << 60
+from servesim.metrics.record import UNLIMITED_BLOCKS as UNLIMITED_BLOCKS
 
 
 def blocks_for(tokens: int, block_size: int) -> int:

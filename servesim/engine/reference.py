@@ -14,7 +14,7 @@ from functools import partial
 from math import nan
 
 from servesim.engine.kv import blocks_for
-from servesim.engine.settings import RUN_COLUMNS, SEGMENT_COLUMNS, EngineSettings
+from servesim.engine.settings import RUN_COLUMNS, SEGMENT_COLUMNS, EngineSettings, refuse_too_many
 from servesim.engine.timing import Shape, Timing, boundary_s
 from servesim.metrics.spool import Spool
 from servesim.policies.scheduling.base import Scheduler
@@ -140,6 +140,7 @@ class ReferenceEngine:
         """Accept a request at the present time; the KV entries of its first `computed_tokens` are there already."""
         request.replica = self.index
         request.computed_tokens = computed_tokens
+        refuse_too_many(computed_tokens, request)
         delay = self.settings.admission_time_s + self.settings.admission_time_per_token_s * request.prompt_tokens
         if delay > 0:
             request.admission_s = delay

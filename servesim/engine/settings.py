@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from servesim.engine.kv import UNLIMITED_BLOCKS
+from servesim.errors import ServesimError
+from servesim.request import Request
 
 # Rows of a replica's log: one per run of iterations with an unchanged batch (see servesim.engine.timing).
 RUN_COLUMNS = (
@@ -45,3 +47,12 @@ class EngineSettings:
     host_time_per_seq_s: float = 0.0
     admission_time_s: float = 0.0
     admission_time_per_token_s: float = 0.0
+
+
+def refuse_too_many(computed_tokens: int, request: Request) -> None:
+    """Raise ServesimError unless some of the prompt is left to compute: its last token gives the first output token.
+
+    vLLM caps a prefix-cache hit at one token less than the prompt for the same reason.
+    """
+    if not 0 <= computed_tokens < request.prompt_tokens:
+        raise ServesimError(f"{computed_tokens} computed tokens of a prompt of {request.prompt_tokens}")

@@ -28,9 +28,14 @@ class ContinuousBatching(EngineSpec):
     tensor_parallel_size: int = Field(1, ge=1, le=1024, description="GPUs that share one replica")
     quantization: str | None = Field(None, description="weight format such as fp8; null: as the model is published")
     kv_cache_dtype: str = Field("auto", description="auto (as the model computes) or fp8")
-    max_num_seqs: int | None = Field(None, ge=1, description="sequences in a batch; null: 1024, or 256 below 70 GiB")
+    max_num_seqs: int | None = Field(
+        None, ge=1, le=1_000_000, description="sequences in a batch; null: 1024, or 256 below 70 GiB"
+    )
     max_num_batched_tokens: int | None = Field(
-        None, ge=1, description="tokens scheduled per iteration; null: 8192 (16384 from 160 GiB, 2048 below 70 GiB)"
+        None,
+        ge=1,
+        le=100_000_000,
+        description="tokens scheduled per iteration; null: 8192 (16384 from 160 GiB, 2048 below 70 GiB)",
     )
     max_model_len: int | None = Field(None, ge=2, description="prompt + output tokens; null: what the model allows")
     enable_chunked_prefill: bool = Field(True, description="split prompts that exceed what is left of the budget")

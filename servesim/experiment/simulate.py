@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from servesim import rng as random_streams
 from servesim.engine.base import Replica
 from servesim.engine.continuous import ContinuousEngine
 from servesim.engine.reference import ReferenceEngine
-from servesim.errors import LimitReached
+from servesim.engine.timing import boundary_s
+from servesim.errors import InputError, LimitReached
 from servesim.experiment.result import Result
 from servesim.metrics.record import ClassRecord, PoolRecord, ReplicaRecord, RunRecord, Slo
 from servesim.metrics.spool import Spool
@@ -19,6 +21,7 @@ from servesim.scenario.resolve import Resolved, ResolvedPool, resolve
 from servesim.scenario.schema import ClassSpec, Scenario
 from servesim.system.clock import Clock
 from servesim.system.gateway import Door, Gateway
+from servesim.system.memory import resident_bytes
 from servesim.system.pool import Pool
 from servesim.system.sources import ClosedLoop, OpenSource, Source
 from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
@@ -41,11 +44,13 @@ def simulate(
     slow step-by-step definition instead, for checking. Raises InputError for a scenario that cannot be run and
     LimitReached when one of its `limits` stops it.
     """
-    if not isinstance(scenario, Scenario):
+    if isinstance(scenario, str | Path):
         from servesim.scenario.load import load
 
         scenario = load(scenario)
-    seed = scenario.seed if seed is None else seed
+    if not isinstance(scenario, Scenario):
+        raise InputError(f"simulate() takes a Scenario or the path of one, not {type(scenario).__name__}")
+    seed = scenario.seed if seed is None else _checked_seed(seed)
     resolved = resolve(scenario.model_copy(update={"seed": seed}))
     return _Run(resolved, seed, progress, engine).result()
 
@@ -65,11 +70,12 @@ class _Run:
         self._progress = progress
         self._engine = engine
         limits = resolved.scenario.limits
-        self._clock = Clock(limits.max_events, limits.max_time_s, self._watch)
+        self._clock = Clock(limits.max_events, limits.max_time_s, limits.max_events_per_instant, self._watch)
         self._gateway = Gateway(self._clock)
         self._spools: list[Spool] = [self._gateway.records]
         self._replicas: list[ContinuousEngine | ReferenceEngine] = []
         self._pools = {pool.name: self._build_pool(pool) for pool in resolved.pools}
+        self._loads: list[ClassLoad] = []
         classes = resolved.scenario.workload.classes
         self._sources = [self._build_source(i, name, spec) for i, (name, spec) in enumerate(classes.items())]
 
@@ -89,19 +95,22 @@ class _Run:
     def _build_source(self, index: int, name: str, spec: ClassSpec) -> Source:
         scenario = self._resolved.scenario
         pool = self._pools[scenario.pool_of(name)]
-        door = Door(self._gateway, pool, index, spec.priority, spec.timeout_s)
+        client = scenario.client
+        round_trip_s = client.request_network_s + client.response_network_s
+        # The client's patience runs from when it sends to when it has the whole answer; the server is told at once.
+        timeout_s = None if spec.timeout_s is None else max(spec.timeout_s - round_trip_s, 0.0)
+        door = Door(self._gateway, pool, index, spec.priority, timeout_s)
         num_requests = spec.num_requests or (None if spec.duration_s else scenario.workload.num_requests)
         duration_s = spec.duration_s or (None if spec.num_requests else scenario.workload.duration_s)
         lengths = _lengths(spec)
         if isinstance(spec.arrivals, ClosedLoopArrivals):
             assert lengths is not None
-            client = scenario.client
-            round_trip_s = client.request_network_s + client.response_network_s
             stream = LengthStream(lengths, self._seed, name)
             return ClosedLoop(door, spec.arrivals, stream, name, self._seed, num_requests, duration_s, round_trip_s)
         load = ClassLoad(
             name, spec.arrivals, lengths, seed=self._seed, num_requests=num_requests, duration_s=duration_s
         )
+        self._loads.append(load)
         return OpenSource(door, load.blocks())
 
     def _watch(self, now_s: float) -> None:
@@ -111,7 +120,7 @@ class _Run:
             self._progress(now_s, self._gateway.entered)
         cap = self._resolved.scenario.limits.max_memory_bytes
         if cap is not None:
-            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            used = resident_bytes()
             if used > cap:
                 raise LimitReached(f"limits.max_memory_bytes: the process uses {used} bytes at t = {now_s:.6g} s")
 
@@ -128,7 +137,7 @@ class _Run:
             classes=[_class_record(scenario, name, spec) for name, spec in scenario.workload.classes.items()],
             pools=[self._pool_record(pool) for pool in self._resolved.pools],
             requests=gateway.records,
-            end_s=gateway.last_end_s,
+            end_s=max(gateway.last_end_s, *(_last_boundary_s(replica.runs) for replica in self._replicas)),
             last_arrival_s=gateway.last_arrival_s,
             occupancy_s=gateway.occupancy_s,
             offered=[source.offered for source in self._sources],
@@ -136,7 +145,15 @@ class _Run:
             request_network_s=client.request_network_s,
             response_network_s=client.response_network_s,
             provenance=provenance(self._resolved, self._seed),
-            warnings=[w for pool in self._resolved.pools for w in pool.warnings] + gateway.rejection_warnings(),
+            warnings=[
+                *(warning for pool in self._resolved.pools for warning in pool.warnings),
+                *gateway.rejection_warnings(),
+                *(
+                    f"class {load.class_name}: left out {load.dropped_zero_output} rows of the trace without output"
+                    for load in self._loads
+                    if load.dropped_zero_output
+                ),
+            ],
         )
         return Result(record, scenario)
 
@@ -159,6 +176,22 @@ class _Run:
             pool.gpus_per_replica,
             pool.usd_per_gpu_hour,
         )
+
+
+def _checked_seed(seed: int) -> int:
+    """Return `seed` as a plain integer; numpy's integers are welcome, truth values and fractions are not."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"a seed is a whole number, 0 or larger, not {seed!r}")
+    return int(seed)
+
+
+def _last_boundary_s(runs: Spool) -> float:
+    """Return when a replica's last iteration ended; 0 if it had none."""
+    last = runs.last()
+    if last is None:
+        return 0.0
+    iterations = int(last["iterations"])
+    return boundary_s(last["start_s"], last["first_s"], last["bend_s"], iterations)
 
 
 def _lengths(spec: ClassSpec) -> Lengths | None:

@@ -1,16 +1,24 @@
-"""Telling a queue that grows without end from one that merely fluctuates.
+"""Telling a system that fills up without end from one that merely fluctuates, whatever the order of service.
 
-Looked at: the open-loop requests of a pool between their first and their last arrival (afterwards every queue drains).
-The pool is called overloaded if, at the last arrival, more requests wait to be first scheduled than a stable queue
-leaves waiting once in a hundred runs, AND those of the last quarter waited clearly longer than those of the first.
+Looked at: the open-loop requests of a pool between their first and their last arrival (afterwards every system drains).
+N(t) is the number in the system: arrived and not yet ended, in whichever way. Under a load above 1 it grows in
+proportion to time under every order of service, whether the backlog waits or runs in an ever larger batch. An order
+that starves long requests lets it grow by few but long ones, so a second level counts each request that still waits by
+the time it will be served, relative to the mean: what waits is then the same under every order that wastes no time.
 
-Why these two: in a stable single-server queue (M/M/1) at load r the chance of n or more waiting is about r**n, and the
-sum of n random steps grows as sqrt(n), so the bar is at least 50, which load 0.9 passes in 0.5 % of runs, and at least
-1.1 sqrt(requests). Bursty arrivals raise it as they lengthen the queue, by (ca2 + 1) / 2 with ca2 the squared
-coefficient of variation of the gaps (Kingman, "The single server queue in heavy traffic", Proc. Cambridge Phil. Soc.
-57(4), 1961). The length of the queue at the end uses the whole run; comparing arrivals with departures in its second
-half only would be the same test with a quarter of the drift and half of the noise left, and misses one overload in
-fifty at load 1.1 with 2,000 requests.
+A level says "overloaded" if, over the arrival window of length T, all of these hold:
+
+1. It rose high: its value at T minus its lowest since T/16 reaches a bar. For a stable single server (M/M/1) at load r
+   the chance of n or more is about r**n, and a sum of n random steps grows as sqrt(n): the bar is max(50, 1.1 sqrt(n)),
+   times the burstiness where that is above 1: the mean index of dispersion of arrivals and departures, after Kingman,
+   "The single server queue in heavy traffic", Proc. Cambridge Phil. Soc. 57(4), 1961.
+2. It is still rising: its mean over the last quarter is at least 1.15 times its mean over the second quarter. In
+   proportion to time it would be 7/3 times; a large stable batch fluctuates by less.
+3. The rate of departures is not: at most 1.3 times as many (and two standard deviations) left in the second half of T as
+   in the first. In proportion to time they would be equal, but filling an empty system with requests that stay for
+   longer than about T/6 looks different: departures have only begun. Such a run is too short to tell.
+
+Clients that give up keep the system from growing, so time-outs are a warning of their own.
 """
 
 from __future__ import annotations
@@ -19,84 +27,193 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
-from servesim.metrics.chunks import Columns, named_chunks
 from servesim.metrics.definitions import Floats
 from servesim.metrics.record import PoolRecord, RunRecord
-from servesim.request import COMPLETED
+from servesim.request import COMPLETED, TIMED_OUT
 
-_LEAST_WAITING = 50
-_WAITING_PER_ROOT = 1.1
-_SLOWER = 1.5
+_BINS = 128
+_LEAST_RISE = 50.0
+_RISE_PER_ROOT = 1.1
+_STILL_RISING = 1.15
+_SETTLED = 1.3
+# Iterations let many requests go at once; that is no reason to wait for hundreds of times the usual rise.
+_MOST_DEPARTURE_BURST = 4.0
+_TIMED_OUT_SHARE = 0.05
+_LEAST_TIMED_OUT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """When some requests arrived, were first scheduled (NaN: never), and ended, in seconds; and how they ended.
+
+    All of shape (n,), in any order.
+    """
+
+    arrival_s: Floats
+    scheduled_s: Floats
+    finish_s: Floats
+    outcome: Floats
+
+    def where(self, keep: NDArray[np.bool_]) -> Requests:
+        """Return those marked in `keep`, shape (n,)."""
+        return Requests(self.arrival_s[keep], self.scheduled_s[keep], self.finish_s[keep], self.outcome[keep])
 
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """An overloaded pool: rates over the time in which requests arrived, and the queue at its end."""
+    """An overloaded pool, or classes of one: rates over the second half of the arrival window, and the growth.
+
+    `inside_before` requests were in the system at a quarter of the window and `inside_after` at its end. `classes` are
+    named where the others of the pool do not grow.
+    """
 
     pool: str
     offered_rps: float
-    served_rps: float
-    waiting: int
+    completed_rps: float
+    inside_before: int
+    inside_after: int
+    classes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        completed = f"{self.completed_rps:.4g} requests/s" if self.completed_rps else "none"
+        names = ", ".join(self.classes)
         return (
-            f"pool {self.pool} is overloaded: offered {self.offered_rps:.4g} requests/s, served {self.served_rps:.4g} "
-            f"requests/s, the queue grew to {self.waiting} requests; latencies depend on how long the run lasts"
+            f"pool {self.pool} is overloaded{' for ' + names if names else ''}: offered {self.offered_rps:.4g} "
+            f"requests/s, completed {completed} over the second half of the arrivals, the number in the system grew "
+            f"from {self.inside_before} to {self.inside_after}; latencies depend on how long the run lasts"
         )
 
 
 def overload_warnings(record: RunRecord) -> list[str]:
-    """Return one sentence for each overloaded pool; empty if there is none."""
-    return [str(found) for found in overloads(record)]
+    """Return one sentence for each overloaded pool, and one for each whose clients give up; empty if there is none."""
+    open_loops = _open_loops(record)
+    gave_up = [text for pool, parts in open_loops if (text := _gave_up(pool, _joined(parts)))]
+    return [*(str(found) for pool, parts in open_loops if (found := _overload(pool, parts))), *gave_up]
 
 
 def overloads(record: RunRecord) -> list[Overload]:
-    """Return the pools that were offered more than they can serve."""
-    return [found for pool in record.pools if (found := _look_at(record, pool)) is not None]
+    """Return the pools in which ever more requests stay."""
+    return [found for pool, parts in _open_loops(record) if (found := _overload(pool, parts))]
 
 
-def _look_at(record: RunRecord, pool: PoolRecord) -> Overload | None:
-    is_open = np.array([one.open_loop and one.pool == pool.name for one in record.classes])
-    if not is_open.any():
+def _open_loops(record: RunRecord) -> list[tuple[PoolRecord, dict[str, Requests]]]:
+    """Return each pool with the requests of its open-loop classes, leaving out what never arrived."""
+    names = ("class_index", "arrival_s", "first_scheduled_s", "finish_s", "outcome")
+    class_index, *columns = record.requests.column(*names)
+    every = Requests(*columns)
+    found = []
+    for pool in record.pools:
+        ours = [i for i, one in enumerate(record.classes) if one.open_loop and one.pool == pool.name]
+        parts = {record.classes[i].name: every.where(class_index == i) for i in ours}
+        parts = {name: part for name, part in parts.items() if len(part.arrival_s)}
+        if parts:
+            found.append((pool, parts))
+    return found
+
+
+def _joined(parts: dict[str, Requests]) -> Requests:
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    each = [(part.arrival_s, part.scheduled_s, part.finish_s, part.outcome) for part in parts.values()]
+    return Requests(*(np.concatenate(column) for column in zip(*each, strict=True)))
+
+
+def _overload(pool: PoolRecord, parts: dict[str, Requests]) -> Overload | None:
+    """Look at the pool as a whole and, since a priority may starve one class alone, at each class."""
+    whole = _joined(parts)
+    growing = [name for name, part in parts.items() if len(parts) > 1 and grows(part)]
+    if not growing and not grows(whole):
         return None
-    parts = [_times(chunk, is_open) for chunk in named_chunks(record.requests)]
-    if not parts:
-        return None
-    arrival_s, scheduled_s, completed_s = (np.concatenate(column) for column in zip(*parts, strict=True))
-    waiting = queue_grew(arrival_s, scheduled_s)
-    if not waiting:
-        return None
-    end_s = float(arrival_s.max())
-    window_s = end_s - float(arrival_s.min())
-    served = int(np.count_nonzero(completed_s <= end_s))
-    return Overload(pool.name, len(arrival_s) / window_s, served / window_s, waiting)
+    some = tuple(growing) if len(growing) < len(parts) else ()
+    seen = _joined({name: parts[name] for name in some}) if some else whole
+    first, last = float(seen.arrival_s.min()), float(seen.arrival_s.max())
+    middle_s, half_s = 0.5 * (first + last), 0.5 * (last - first)
+    completed = (seen.outcome == COMPLETED) & (seen.finish_s > middle_s) & (seen.finish_s <= last)
+    return Overload(
+        pool.name,
+        float(np.count_nonzero(seen.arrival_s > middle_s)) / half_s,
+        float(np.count_nonzero(completed)) / half_s,
+        _inside(seen, first + 0.5 * half_s),
+        _inside(seen, last),
+        some,
+    )
 
 
-def _times(chunk: Columns, is_open: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> tuple[Floats, Floats, Floats]:
-    """Return when open-loop requests arrived, left the queue (whichever way), and completed (NaN if they did not)."""
-    ours = slice(None) if is_open.all() else is_open[chunk["class_index"].astype(np.int64)]
-    finish = chunk["finish_s"][ours]
-    completed = np.where(chunk["outcome"][ours] == COMPLETED, finish, np.nan)
-    return chunk["arrival_s"][ours].copy(), np.fmin(chunk["first_scheduled_s"][ours], finish), completed
+def _inside(requests: Requests, at_s: float) -> int:
+    return int(np.count_nonzero((requests.arrival_s <= at_s) & (requests.finish_s > at_s)))
 
 
-def queue_grew(arrival_s: Floats, scheduled_s: Floats) -> int:
-    """Return how many wait at the last arrival if the queue grew without end, else 0; see the module for the rule.
-
-    `scheduled_s` says when each request left the queue; both have shape (n,), in any order.
-    """
-    if len(arrival_s) < 2:
-        return 0
+def grows(requests: Requests) -> bool:
+    """Say whether the number in the system grew in proportion to time; see the module for the rule."""
+    arrival_s, finish_s = requests.arrival_s, requests.finish_s
+    if len(arrival_s) < _LEAST_RISE:
+        return False
     first, last = float(arrival_s.min()), float(arrival_s.max())
-    window_s = last - first
-    waiting = int(np.count_nonzero(scheduled_s > last))
-    bar = max(_LEAST_WAITING, _WAITING_PER_ROOT * sqrt(len(arrival_s)))
-    if window_s <= 0 or waiting < bar:
-        return 0
-    gaps = np.diff(np.sort(arrival_s))
-    bar *= max(1.0, 0.5 * (1 + float(gaps.var()) / float(gaps.mean()) ** 2))
-    waited = scheduled_s - arrival_s
-    early = waited[arrival_s <= first + 0.25 * window_s].mean()
-    late = waited[arrival_s >= last - 0.25 * window_s].mean()
-    return waiting if waiting >= bar and late > _SLOWER * early else 0
+    if last <= first:
+        return False
+    arrived = _bins(arrival_s, first, last)
+    left = _bins(finish_s, first, last)
+    arrivals, departures = _counts(arrived), _counts(left)
+    before, after = departures[: _BINS // 2].sum(), departures[_BINS // 2 :].sum()
+    if not 0 < after <= _SETTLED * before + 2 * sqrt(before):
+        return False
+    burst = 0.5 * (_dispersion(arrivals) + min(_dispersion(departures), _MOST_DEPARTURE_BURST))
+    bar = max(_LEAST_RISE, _RISE_PER_ROOT * sqrt(len(arrival_s))) * max(1.0, burst)
+    inside = np.cumsum(arrivals - departures)
+    return _rises(inside, bar) or _rises(inside + _longer_waiting(requests, first, last), bar)
+
+
+def _rises(level: Floats, bar: float) -> bool:
+    """Say whether a level, of shape (_BINS,), rose by at least `bar` and is still rising."""
+    quarter = _BINS // 4
+    rose = level[-1] - level[_BINS // 16 :].min() >= bar
+    return bool(rose and level[-quarter:].mean() >= _STILL_RISING * level[quarter : 2 * quarter].mean())
+
+
+def _longer_waiting(requests: Requests, first: float, last: float) -> Floats:
+    """Return by how much those who wait at the end of each bin count more than one each, shape (_BINS,)."""
+    in_service_s = requests.finish_s - requests.scheduled_s
+    served = np.isfinite(in_service_s)
+    mean_s = float(in_service_s[served].mean()) if served.any() else 0.0
+    if mean_s <= 0:
+        return np.zeros(_BINS)
+    more = np.where(served, in_service_s / mean_s - 1, 0.0)
+    until_s = np.where(served, requests.scheduled_s, requests.finish_s)
+    waits = _counts(_bins(requests.arrival_s, first, last), more) - _counts(_bins(until_s, first, last), more)
+    return np.cumsum(waits)
+
+
+def _bins(times_s: Floats, first: float, last: float) -> NDArray[np.intp]:
+    """Return each time's bin; what comes after `last` is in bin _BINS."""
+    index = np.minimum((times_s - first) * (_BINS / (last - first)), _BINS - 1).astype(np.intp)
+    index[times_s > last] = _BINS
+    return index
+
+
+def _counts(bins: NDArray[np.intp], weights: Floats | None = None) -> Floats:
+    return np.bincount(bins, weights, _BINS + 1)[:_BINS].astype(np.float64)
+
+
+def _dispersion(counts: Floats) -> float:
+    """Return the variance of counts per bin over their mean, from differences of neighbours, so that trends do not count.
+
+    Source: J. von Neumann, "Distribution of the ratio of the mean square successive difference to the variance", Annals
+    of Mathematical Statistics 12(4), 1941.
+    """
+    return float(0.5 * np.square(np.diff(counts)).mean() / counts.mean())
+
+
+def _gave_up(pool: PoolRecord, requests: Requests) -> str:
+    """Return a sentence if too many of those that arrived in the second half timed out, else nothing."""
+    middle_s = 0.5 * float(requests.arrival_s.min() + requests.arrival_s.max())
+    late = requests.arrival_s >= middle_s
+    timed_out = int(np.count_nonzero(requests.outcome[late] == TIMED_OUT))
+    share = timed_out / max(1, int(np.count_nonzero(late)))
+    if timed_out < _LEAST_TIMED_OUT or share <= _TIMED_OUT_SHARE:
+        return ""
+    return (
+        f"pool {pool.name} cannot serve what is offered while its clients wait: {100 * share:.3g} % of the requests that "
+        f"arrived in the second half of the arrivals timed out, which keeps the number in the system down"
+    )

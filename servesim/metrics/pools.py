@@ -9,7 +9,7 @@ import numpy as np
 
 from servesim.metrics.chunks import Columns, named_chunks
 from servesim.metrics.definitions import Floats
-from servesim.metrics.record import PoolRecord, ReplicaRecord, RunRecord
+from servesim.metrics.record import UNLIMITED_BLOCKS, PoolRecord, ReplicaRecord, RunRecord
 from servesim.service_time.base import Validity
 
 _LIMITS = {
@@ -125,13 +125,19 @@ def pool_summary(record: RunRecord, pool: PoolRecord, load: PoolLoad, counts: di
         "gpus": gpus,
         "utilisation": _ratio(load.busy_s, available_s),
         "mean_batch_size": _ratio(load.sequences, load.iterations),
-        "kv_usage": {"mean": _ratio(load.block_share_s, available_s), "max": load.max_share},
+        "kv_usage": _kv_usage(pool, load, available_s),
         "preemptions": int(counts["preemptions"]),
         "prompt_tokens": int(counts["prompt_tokens"]),
         "output_tokens": int(tokens),
         "cost_usd_per_hour": per_hour,
         "cost_usd_per_million_output_tokens": per_million,
     }
+
+
+def _kv_usage(pool: PoolRecord, load: PoolLoad, available_s: float) -> dict[str, float | None]:
+    if any(replica.usable_blocks >= UNLIMITED_BLOCKS - 1 for replica in pool.replicas):
+        return {"mean": None, "max": None}
+    return {"mean": _ratio(load.block_share_s, available_s), "max": load.max_share}
 
 
 def _ratio(part: float, whole: float) -> float:

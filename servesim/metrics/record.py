@@ -8,6 +8,9 @@ from typing import Any
 from servesim.metrics.spool import Spool
 from servesim.service_time.base import IterationTime
 
+UNLIMITED_BLOCKS = 1 << 60
+"""The number of KV blocks that stands for no limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slo:

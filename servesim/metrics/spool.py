@@ -55,6 +55,21 @@ class Spool:
         self._chunks.clear()
         self._spilled_rows = self._rows
 
+    def last(self) -> dict[str, float] | None:
+        """Return the last row by column name; None if there is none."""
+        if not len(self):
+            return None
+        if self._open:
+            row = self._open[-self._width :]
+        elif self._chunks:
+            row = self._chunks[-1][-1].tolist()
+        else:
+            assert self._file is not None
+            self._file.flush()
+            self._file.seek(-8 * self._width, 2)
+            row = np.fromfile(self._file, np.float64, self._width).tolist()
+        return dict(zip(self.columns, row, strict=True))
+
     def chunks(self) -> Iterator[NDArray[np.float64]]:
         """Yield the rows in order as arrays of shape (rows, columns)."""
         self.settle(1)

@@ -18,6 +18,7 @@ from servesim.metrics.chunks import Columns, named_chunks
 from servesim.metrics.definitions import e2e_s, queue_s, tpot_s, ttft_s
 from servesim.metrics.record import PoolRecord, ReplicaRecord, RunRecord
 from servesim.metrics.split import PARTS, Splitter, network_s
+from servesim.metrics.spool import Spool
 from servesim.metrics.timeseries import timeseries
 from servesim.request import COMPLETED, OUTCOMES
 
@@ -42,8 +43,6 @@ def requests_frame(record: RunRecord) -> pd.DataFrame:
     import pandas as pd
 
     tables = list(_request_tables(record))
-    if not tables:
-        return pd.DataFrame()
     whole = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     order = np.argsort(whole["request_id"], kind="stable")
     names = _names(record)
@@ -83,7 +82,7 @@ def iterations_frame(record: RunRecord) -> pd.DataFrame:
         for chunk in named_chunks(replica.runs)
     ]
     if not parts:
-        return pd.DataFrame()
+        parts = [_iterations(_no_rows(record.pools[0].replicas[0].runs), 0, 0)]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     pools = _categorical(whole.pop("pool"), [pool.name for pool in record.pools])
     return pd.DataFrame({"pool": pools, **whole})
@@ -145,8 +144,14 @@ def _request_tables(record: RunRecord) -> Iterator[Table]:
     splitter, network = Splitter(record), network_s(record)
     pools = [pool.name for pool in record.pools]
     pool_of_class = np.array([pools.index(one.pool) for one in record.classes], dtype=np.int32)
-    for chunk in named_chunks(record.requests):
+    chunks = named_chunks(record.requests) if len(record.requests) else [_no_rows(record.requests)]
+    for chunk in chunks:
         yield _request_table(chunk, splitter, network, pool_of_class)
+
+
+def _no_rows(spool: Spool) -> Columns:
+    """Return the columns of an empty table, so that whatever is made of it has its columns too."""
+    return {name: np.empty(0) for name in spool.columns}
 
 
 def _request_table(chunk: Columns, splitter: Splitter, network: float, pool_of_class: NDArray[np.int32]) -> Table:

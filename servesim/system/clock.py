@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
@@ -10,15 +10,16 @@ import simpy
 
 from servesim.errors import LimitReached, ServesimError
 
-# What happens at one instant happens in this order, whatever was scheduled first. Replicas tie-break by index
-# (BOUNDARY + index), so that a span engine and a step-by-step engine see the same order.
-ARRIVAL = 0
-BOUNDARY = 1
+# What happens at one instant happens in this order, whatever was scheduled first; SimPy's own events (priorities 0
+# and 1) come before. Replicas tie-break by index (BOUNDARY + index), so that a span engine and a step-by-step engine
+# see the same order.
+ARRIVAL = 2
+BOUNDARY = 3
 IDLE_START = 1 << 30
 LATE_ARRIVAL = IDLE_START + 1
 
 _CHECK_EVERY = 2_048
-_MAX_EVENTS_PER_INSTANT = 10_000_000
+_CHECK_OFTEN = 64
 
 
 class Alarm:
@@ -29,7 +30,11 @@ class Alarm:
     def __init__(self, ring: Callable[[], None], priority: int) -> None:
         self.ring = ring
         self.priority = priority
-        self.token = 0
+        self.token = -1
+
+    def cancel(self) -> None:
+        """Make the pending ring, if any, silent."""
+        self.token = -1
 
 
 class Clock(simpy.Environment):
@@ -37,78 +42,99 @@ class Clock(simpy.Environment):
 
     SimPy processes, timeouts and resources work on it as usual. Alarms are what the hot path uses: a heap entry and
     a callback, no event object per occurrence. A ring that was replaced stays in the heap and is skipped when popped.
-    `now_s` is the simulated time (a plain attribute: it is read several times per event).
+    `now_s` is the simulated time (a plain attribute: it is read several times per event). `events` counts rings and
+    SimPy events. Caps are looked at every so many events, more often where they are tight.
     """
 
     def __init__(
         self,
         max_events: float = float("inf"),
         max_time_s: float = float("inf"),
+        max_events_per_instant: float = float("inf"),
         watch: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__()
         self.now_s = 0.0
         self.priority = ARRIVAL
         self.events = 0
-        self._serial = 0
         self._max_events = max_events
         self._max_time_s = max_time_s
+        self._max_events_per_instant = max_events_per_instant
+        self._same_instant = 0
         self._watch = watch
+        self._check_every = _CHECK_OFTEN if max_events < 1e6 or max_time_s < 1e9 else _CHECK_EVERY
 
     def arm(self, alarm: Alarm, time_s: float) -> None:
         """Ring `alarm` at `time_s`, instead of when it was armed for before."""
         if not time_s >= self.now_s:  # also catches NaN
             raise ServesimError(f"an event was scheduled at {time_s} s, before the present {self.now_s} s")
-        self._serial = serial = self._serial + 1
-        alarm.token = serial
+        alarm.token = serial = next(self._eid)
         heappush(self._queue, (time_s, alarm.priority, serial, alarm))  # type: ignore[misc]
 
     def call_at(self, time_s: float, action: Callable[[], None], priority: int = ARRIVAL) -> Alarm:
-        """Call `action` once at `time_s`; set the returned alarm's token to 0 to cancel."""
+        """Call `action` once at `time_s`; `cancel` takes it back."""
         alarm = Alarm(action, priority)
         self.arm(alarm, time_s)
         return alarm
 
-    def process_later(self, process: Generator[Any, Any, Any]) -> simpy.Process:
-        """Run a SimPy process; for components that are easier to read as one."""
-        return self.process(process)
-
     def run_until_empty(self) -> None:
         """Process events until none is left; raise LimitReached at a cap."""
         queue: list[Any] = self._queue
-        same = 0
+        every = self._check_every
         while queue:
+            done = 0
             try:
-                for _ in range(_CHECK_EVERY):
+                for done in range(every):  # noqa: B007 (counts the events of a broken-off round)
                     time_s, priority, serial, event = heappop(queue)
                     if event.__class__ is not Alarm:
-                        self._simpy_step(time_s, priority, serial, event)
+                        self._simpy_event(time_s, priority, serial, event)
                     elif event.token == serial:
                         if time_s == self.now_s:
-                            same += 1
+                            self._same_instant += 1
                         else:
-                            same = 0
+                            self._same_instant = 0
                             self._now = self.now_s = time_s
                         self.priority = priority
                         event.ring()
-            except IndexError:
-                if queue:  # not the empty heap's: a mistake inside a ring
-                    raise
-            self._check(_CHECK_EVERY, same)
+                done = every
+            except IndexError as error:
+                if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                    raise  # not the empty heap's, but a mistake inside a ring
+            self.events += done
+            self._check()
 
-    def _simpy_step(self, time_s: float, priority: int, serial: int, event: Any) -> None:
-        heappush(self._queue, (time_s, priority, serial, event))  # type: ignore[misc]
-        self.now_s = time_s
+    def step(self) -> None:
+        """Process the next event, as SimPy's `run(until=...)` does."""
+        queue: list[Any] = self._queue
+        if not queue:
+            raise simpy.core.EmptySchedule
+        time_s, priority, serial, event = heappop(queue)
+        if event.__class__ is not Alarm:
+            self._simpy_event(time_s, priority, serial, event)
+        elif event.token == serial:
+            self._now_is(time_s, priority)
+            event.ring()
+
+    def _simpy_event(self, time_s: float, priority: int, serial: int, event: Any) -> None:
+        queue: list[Any] = self._queue
+        heappush(queue, (time_s, priority, serial, event))
+        self._now_is(time_s, priority)
+        super().step()
+
+    def _now_is(self, time_s: float, priority: int) -> None:
+        self._same_instant = self._same_instant + 1 if time_s == self.now_s else 0
+        self._now = self.now_s = time_s
         self.priority = priority
-        self.step()
 
-    def _check(self, events: int, same: int) -> None:
-        self.events += events
+    def _check(self) -> None:
         if self.events > self._max_events:
-            raise LimitReached(f"limits.max_events: stopped at t = {self._now:.6g} s after {self.events} events")
-        if self._now > self._max_time_s:
-            raise LimitReached(f"limits.max_time_s: stopped at t = {self._now:.6g} s")
-        if same > _MAX_EVENTS_PER_INSTANT:
-            raise LimitReached(f"{same} events at the one instant t = {self._now:.6g} s: the model does not move on")
+            raise LimitReached(f"limits.max_events: stopped at t = {self.now_s:.6g} s after {self.events} events")
+        if self.now_s > self._max_time_s:
+            raise LimitReached(f"limits.max_time_s: stopped at t = {self.now_s:.6g} s")
+        if self._same_instant > self._max_events_per_instant:
+            raise LimitReached(
+                f"limits.max_events_per_instant: {self._same_instant} events at the one instant "
+                f"t = {self.now_s:.6g} s: time does not move on"
+            )
         if self._watch is not None:
-            self._watch(self._now)
+            self._watch(self.now_s)

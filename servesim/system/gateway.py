@@ -39,7 +39,7 @@ class Gateway:
 
     def rejection_warnings(self) -> list[str]:
         """Return one sentence per reason for which requests were refused."""
-        return [f"{count} requests were {OUTCOMES[REJECTED]}: {why}" for why, count in sorted(self.reasons.items())]
+        return [f"{OUTCOMES[REJECTED]} {count:,}: {why}" for why, count in sorted(self.reasons.items())]
 
 
 class Door:
@@ -87,7 +87,7 @@ class Door:
         if self._ended is not None:
             self._ended(request.replica - self._first_replica)
         if request.timeout is not None:
-            request.timeout.token = 0
+            request.timeout.cancel()
         if request.reason:
             gateway.reasons[request.reason] = gateway.reasons.get(request.reason, 0) + 1
 

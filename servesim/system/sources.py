@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from servesim import rng as random_streams
-from servesim.request import Request
+from servesim.errors import LimitReached
+from servesim.request import REJECTED, Request
 from servesim.system.clock import ARRIVAL, LATE_ARRIVAL, Alarm
 from servesim.system.gateway import Door
 from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
 from servesim.workload.base import Block
 from servesim.workload.load import LengthStream
+
+_MOST_REFUSALS = 100_000
 
 
 class Source(Protocol):
@@ -87,6 +90,7 @@ class ClosedLoop:
             for client in range(spec.max_concurrency if spec.think != "constant" else 0)
         ]
         self.offered = 0
+        self._refused = 0
 
     def start(self) -> None:
         """Schedule every client's first request."""
@@ -110,7 +114,17 @@ class ClosedLoop:
 
         def ended(request: Request) -> None:
             self._door.leave(request)
+            self._refuse_to_spin(request)
             think_s = self._spec.think_s(self._rngs[client]) if self._rngs else self._spec.think_time_s
             self._schedule(client, clock.now_s + think_s + self._round_trip_s)
 
         self._door.send(prompt_tokens, output_tokens, ended)
+
+    def _refuse_to_spin(self, request: Request) -> None:
+        """Stop a loop whose requests are all refused at once: its clients would ask for ever at one instant."""
+        if request.outcome != REJECTED or self._limit is not None:
+            self._refused = 0
+            return
+        self._refused += 1
+        if self._refused > _MOST_REFUSALS:
+            raise LimitReached(f"a closed loop's last {self._refused} requests were all rejected: {request.reason}")

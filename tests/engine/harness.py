@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -53,13 +54,19 @@ class BentTimes(IterationTime):
 
 @dataclass(frozen=True)
 class Job:
-    """One request of a hand-written workload; `cancel_after_s` makes its client give up."""
+    """One request of a hand-written workload.
+
+    `cancel_after_s` makes its client give up. When it ends, so many `follow_ups` like it are sent one after the other,
+    each to the next replica at the very instant the one before ended, as a pipeline of stages would.
+    """
 
     arrival_s: float
     prompt_tokens: int
     output_tokens: int
     cancel_after_s: float | None = None
     priority: int = 0
+    computed_tokens: int = 0
+    follow_ups: int = 0
 
 
 @dataclass
@@ -94,17 +101,28 @@ def play(
     ]
     pending = iter(enumerate(jobs))
 
-    def send(index: int, job: Job) -> None:
-        request = Request(index, 0, clock.now_s, job.prompt_tokens, job.output_tokens, job.priority, done=answered)
+    numbers = count(len(jobs))
+
+    def send(index: int, job: Job, number: int | None = None) -> None:
+        def ended(request: Request) -> None:
+            if job.follow_ups:
+                send(index + 1, replace(job, follow_ups=job.follow_ups - 1), next(numbers))
+            else:
+                answered(request)
+
         engine = engines[index % replicas]
-        engine.submit(request)
+        number = index if number is None else number
+        request = Request(
+            number, index % 2, clock.now_s, job.prompt_tokens, job.output_tokens, job.priority, done=ended
+        )
+        engine.submit(request, min(job.computed_tokens, job.prompt_tokens - 1))
         if job.cancel_after_s is not None:
             clock.call_at(clock.now_s + job.cancel_after_s, lambda: give_up(engine, request))
 
     def give_up(engine: Any, request: Request) -> None:
         if request.outcome == 5:
             engine.cancel(request, TIMED_OUT)
-            answered(request)
+            request.done(request)
 
     def answered(request: Request) -> None:
         if closed_loop:

@@ -52,12 +52,20 @@ def workloads(draw: st.DrawFn) -> tuple[list[Job], EngineSettings, BentTimes, in
     # Multiples of 1/128 s meet iteration boundaries exactly; that is where ties are.
     gap = draw(st.sampled_from([0.0, 1 / 128, 0.01, 0.1]))
     count = draw(st.integers(1, 30))
-    jobs, now = [], 0.0
+    jobs, now = [], draw(st.sampled_from([0.0, 0.0, 1e6]))
     for _ in range(count):
         now += gap * draw(st.integers(0, 4))
         cancel = draw(st.one_of(st.none(), st.none(), st.floats(0.0, 2.0), st.sampled_from([1 / 128, 0.25])))
         jobs.append(
-            Job(now, draw(st.integers(1, longest)), draw(st.integers(1, longest)), cancel, draw(st.integers(0, 2)))
+            Job(
+                now,
+                draw(st.integers(1, longest)),
+                draw(st.integers(1, longest)),
+                cancel,
+                draw(st.integers(0, 2)),
+                computed_tokens=draw(st.sampled_from([0, 0, 0, 5, 50])),
+                follow_ups=draw(st.sampled_from([0, 0, 0, 1, 3])),
+            )
         )
     replicas = draw(st.integers(1, 3))
     clients = draw(st.sampled_from([0, 0, 1, 5]))

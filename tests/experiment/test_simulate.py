@@ -15,6 +15,7 @@ import pytest
 import servesim
 from servesim.engine.reference import ReferenceEngine
 from servesim.errors import InputError, LimitReached
+from servesim.registry import kinds
 from tests.data import ROOT, shared_data
 
 TIMES = {"kind": "affine", "base_s": 0.008, "per_token_s": 6e-5, "per_context_token_s": 1e-7}
@@ -69,6 +70,7 @@ def scenario(**changes: Any) -> servesim.Scenario:
 def test_both_engines_give_the_same_summary(ahead: bool) -> None:
     case = scenario(async_scheduling=ahead)
     spans, steps = servesim.simulate(case, 3), servesim.simulate(case, 3, engine=ReferenceEngine)
+    assert spans.requests["preemptions"].max() > 0
     pd.testing.assert_frame_equal(spans.requests, steps.requests, rtol=1e-9)
     flat = [pd.json_normalize(r.summary["classes"]).iloc[0] for r in (spans, steps)]
     pd.testing.assert_series_equal(*flat, rtol=1e-9)
@@ -124,11 +126,15 @@ def test_token_times_end_with_the_last_token_and_pool_to_the_itl() -> None:
     assert itl["mean"] == pytest.approx(np.mean(gaps), rel=1e-9)
 
 
-def test_iterations_are_contiguous_while_the_engine_is_busy() -> None:
+def test_iterations_follow_each_other_without_a_gap_while_requests_are_inside() -> None:
     result = servesim.simulate(scenario(), 2)
     replica = result.iterations[result.iterations["replica"] == 0]
-    ends = replica["start_s"] + replica["duration_s"]
-    assert (replica["start_s"].to_numpy()[1:] >= ends.to_numpy()[:-1] - 1e-9).all()
+    gap = replica["start_s"].to_numpy()[1:] - (replica["start_s"] + replica["duration_s"]).to_numpy()[:-1]
+    assert (gap >= -1e-9).all()
+    mine = result.requests[result.requests["replica"] == 0]
+    for pause, resumed in zip(gap[gap > 1e-9], replica["start_s"].to_numpy()[1:][gap > 1e-9], strict=True):
+        inside = (mine["arrival_s"] < resumed - 1e-9) & (mine["finish_s"] > resumed - pause + 1e-9)
+        assert not inside.any()
 
 
 def test_requests_that_can_never_fit_are_rejected_with_the_reason() -> None:
@@ -148,14 +154,105 @@ def test_timeouts_count_against_goodput() -> None:
     assert result.overloaded
 
 
-def test_caps_stop_a_run() -> None:
+@pytest.mark.parametrize(
+    "cap", [{"max_time_s": 1.0}, {"max_events": 500}, {"max_memory_bytes": 1000}, {"max_events_per_instant": 20}]
+)
+def test_caps_stop_a_run(cap: dict[str, float]) -> None:
     case = scenario()
-    limits = case.limits.model_copy(update={"max_time_s": 1.0})
-    with pytest.raises(LimitReached, match="max_time_s"):
+    if "max_events_per_instant" in cap:
+        burst = case.workload.classes["chat"].model_copy(update={"arrivals": kinds("arrivals")["all_at_once"]()})
+        classes = {**case.workload.classes, "chat": burst}
+        case = case.model_copy(update={"workload": case.workload.model_copy(update={"classes": classes})})
+    limits = case.limits.model_copy(update={"max_time_s": 1e8, **cap})
+    with pytest.raises(LimitReached, match=next(iter(cap))):
         servesim.simulate(case.model_copy(update={"limits": limits}))
 
 
-def test_an_iteration_that_takes_no_time_stops_the_run_instead_of_hanging() -> None:
+def test_a_closed_loop_that_only_gets_refusals_is_stopped() -> None:
+    case = scenario()
+    loop = case.workload.classes["batch"].model_copy(update={"num_requests": None, "duration_s": 5.0})
+    eager = loop.model_copy(update={"arrivals": loop.arrivals.model_copy(update={"think_time_s": 0.0})})
+    side = case.pools["side"]
+    side = side.model_copy(update={"engine": side.engine.model_copy(update={"max_model_len": 100})})
+    workload = case.workload.model_copy(update={"classes": {"batch": eager}})
+    with pytest.raises(LimitReached, match="all rejected: exceeds max_model_len"):
+        servesim.simulate(case.model_copy(update={"workload": workload, "pools": {"side": side}}))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "x", True])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(InputError, match="a seed is"):
+        servesim.simulate(scenario(), seed)
+
+
+def test_a_run_without_requests_leaves_whole_tables(tmp_path: Path) -> None:
+    file = ROOT / "scenarios" / "chat-llama31-8b-a100.yaml"
+    result = servesim.simulate(servesim.load(file, ["workload.duration_s=1e-6"]))
+    result.write(tmp_path / "out")
+    assert len(pd.read_parquet(tmp_path / "out" / "requests.parquet")) == 0
+    assert "ttft_s" in result.requests.columns
+    assert "duration_s" in result.iterations.columns
+
+
+def test_work_after_the_last_client_gave_up_belongs_to_the_run() -> None:
+    case = scenario(max_num_seqs=1, max_num_batched_tokens=64)
+    chat = case.workload.classes["chat"].model_copy(update={"timeout_s": 0.05})
+    workload = case.workload.model_copy(update={"classes": {"chat": chat}})
+    pools = {"main": case.pools["main"]}
+    pool = servesim.simulate(case.model_copy(update={"workload": workload, "pools": pools}), 2).summary["pools"]["main"]
+    assert pool["utilisation"] <= 1.0
+    assert pool["kv_usage"]["mean"] <= pool["kv_usage"]["max"]
+
+
+def test_a_client_far_away_gives_up_earlier_at_the_server() -> None:
+    near = scenario()
+    far = near.model_copy(
+        update={"client": near.client.model_copy(update={"clock": "client", "response_network_s": 19.9})}
+    )
+    counts = [servesim.simulate(case, 1).summary["classes"]["chat"]["timed_out"] for case in (near, far)]
+    assert counts[1] > counts[0]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_both_engines_agree_on_who_is_next_when_several_end_at_once(seed: int) -> None:
+    """Closed loops of two classes, equal requests, ties everywhere: the order of ends decides what is sent next."""
+    draw = np.random.default_rng(seed)
+
+    def loop(priority: int) -> dict[str, Any]:
+        return {
+            "arrivals": {"kind": "closed_loop", "max_concurrency": int(draw.integers(1, 6))},
+            "prompt_tokens": int(draw.integers(1, 20)),
+            "output_tokens": {"kind": "uniform", "min_tokens": 1, "max_tokens": int(draw.integers(1, 5))},
+            "priority": priority,
+            "num_requests": 60,
+        }
+
+    case = servesim.Scenario.model_validate(
+        {
+            "name": "ties",
+            "workload": {"classes": {"low": loop(1), "high": loop(0)}},
+            "pools": {
+                "p": {
+                    "replicas": int(draw.integers(1, 4)),
+                    "router": str(draw.choice(["round_robin", "least_outstanding"])),
+                    "engine": {
+                        "max_num_seqs": int(draw.integers(1, 5)),
+                        "max_num_batched_tokens": 32,
+                        "async_scheduling": bool(draw.integers(2)),
+                        "block_size": 4,
+                        "num_gpu_blocks": 14,
+                        "scheduler": str(draw.choice(["fcfs", "priority", "shortest_prompt"])),
+                    },
+                    "service_time": {"kind": "affine", "base_s": 0.0078125},
+                }
+            },
+        }
+    )
+    spans, steps = servesim.simulate(case, seed), servesim.simulate(case, seed, engine=ReferenceEngine)
+    pd.testing.assert_frame_equal(spans.requests, steps.requests, rtol=1e-9)
+
+
+def test_iterations_that_take_no_time_are_no_obstacle() -> None:
     case = scenario()
     pools = {
         name: pool.model_copy(update={"service_time": type(pool.service_time)()}) for name, pool in case.pools.items()
