@@ -9,14 +9,18 @@ the time it will be served, relative to the mean: what waits is then the same un
 A level says "overloaded" if, over the arrival window of length T, all of these hold:
 
 1. It rose high: its value at T minus its lowest since T/16 reaches a bar. For a stable single server (M/M/1) at load r
-   the chance of n or more is about r**n, and a sum of n random steps grows as sqrt(n): the bar is max(50, 1.1 sqrt(n)),
-   times the burstiness where that is above 1: the mean index of dispersion of arrivals and departures, after Kingman,
-   "The single server queue in heavy traffic", Proc. Cambridge Phil. Soc. 57(4), 1961.
-2. It is still rising: its mean over the last quarter is at least 1.15 times its mean over the second quarter. In
-   proportion to time it would be 7/3 times; a large stable batch fluctuates by less.
-3. The rate of departures is not: at most 1.3 times as many (and two standard deviations) left in the second half of T as
-   in the first. In proportion to time they would be equal, but filling an empty system with requests that stay for
-   longer than about T/6 looks different: departures have only begun. Such a run is too short to tell.
+   the chance of n or more is about r**n, and a sum of n random steps grows as sqrt(n): the bar is max(50, 1.1 sqrt(n)).
+   It grows with burstiness b, the mean index of dispersion of arrivals and departures, after Kingman, "The single
+   server queue in heavy traffic", Proc. Cambridge Phil. Soc. 57(4), 1961: not by b but by 1.2 b - 0.4 where that is
+   above 1, because b, estimated from 128 bins, scatters by a tenth.
+2. It is still rising: its mean over the last quarter is at least 1.2 times its mean between 3/16 T and 3/8 T. In
+   proportion to time it would be 3.1 times; a large stable batch fluctuates by less.
+3. Departures keep a steady pace: at most 1.2 times as many in the second half of T as in the first. In proportion to
+   time they would be equal; an empty system filling with requests that stay longer than about T/8 looks different,
+   since departures have only begun. Such a run is too short to tell. Where few leave, so that chance blurs this, two
+   standard deviations more are allowed if the level rose 2.2 instead of 1.2 times and 25 left in the first half, or
+   most of those inside at T wait. If nothing left in the second half, most must wait too: a long service time alone is
+   no overload.
 
 Clients that give up keep the system from growing, so time-outs are a warning of their own.
 """
@@ -36,8 +40,11 @@ from servesim.request import COMPLETED, TIMED_OUT
 _BINS = 128
 _LEAST_RISE = 50.0
 _RISE_PER_ROOT = 1.1
-_STILL_RISING = 1.15
-_SETTLED = 1.3
+_STILL_RISING = 1.2
+_RISING_STEEPLY = 2.2
+_STEADY = 1.2
+_DEVIATIONS = 2.0
+_ENOUGH_LEFT = 25
 # Iterations let many requests go at once; that is no reason to wait for hundreds of times the usual rise.
 _MOST_DEPARTURE_BURST = 4.0
 _TIMED_OUT_SHARE = 0.05
@@ -153,23 +160,35 @@ def grows(requests: Requests) -> bool:
     first, last = float(arrival_s.min()), float(arrival_s.max())
     if last <= first:
         return False
-    arrived = _bins(arrival_s, first, last)
-    left = _bins(finish_s, first, last)
-    arrivals, departures = _counts(arrived), _counts(left)
-    before, after = departures[: _BINS // 2].sum(), departures[_BINS // 2 :].sum()
-    if not 0 < after <= _SETTLED * before + 2 * sqrt(before):
+    arrivals = _counts(_bins(arrival_s, first, last))
+    departures = _counts(_bins(finish_s, first, last))
+    factor = _least_factor(requests, departures, last)
+    if factor is None:
         return False
     burst = 0.5 * (_dispersion(arrivals) + min(_dispersion(departures), _MOST_DEPARTURE_BURST))
-    bar = max(_LEAST_RISE, _RISE_PER_ROOT * sqrt(len(arrival_s))) * max(1.0, burst)
+    bar = max(_LEAST_RISE, _RISE_PER_ROOT * sqrt(len(arrival_s))) * max(1.0, 1.2 * burst - 0.4)
     inside = np.cumsum(arrivals - departures)
-    return _rises(inside, bar) or _rises(inside + _longer_waiting(requests, first, last), bar)
+    return _rises(inside, bar, factor) or _rises(inside + _longer_waiting(requests, first, last), bar, factor)
 
 
-def _rises(level: Floats, bar: float) -> bool:
-    """Say whether a level, of shape (_BINS,), rose by at least `bar` and is still rising."""
-    quarter = _BINS // 4
-    rose = level[-1] - level[_BINS // 16 :].min() >= bar
-    return bool(rose and level[-quarter:].mean() >= _STILL_RISING * level[quarter : 2 * quarter].mean())
+def _least_factor(requests: Requests, departures: Floats, last: float) -> float | None:
+    """Return the factor by which a level has to rise, given `departures` of shape (_BINS,); None if they only began."""
+    before, after = float(departures[: _BINS // 2].sum()), float(departures[_BINS // 2 :].sum())
+    inside = requests.finish_s > last
+    most_wait = bool(2 * np.count_nonzero(inside & ~(requests.scheduled_s <= last)) > np.count_nonzero(inside))
+    if not after:
+        return _STILL_RISING if most_wait else None
+    if after <= _STEADY * before:
+        return _STILL_RISING
+    blurred = after <= _STEADY * before + _DEVIATIONS * sqrt(before) and (most_wait or before >= _ENOUGH_LEFT)
+    return _RISING_STEEPLY if blurred else None
+
+
+def _rises(level: Floats, bar: float, factor: float) -> bool:
+    """Say whether a level, of shape (_BINS,), rose by at least `bar`, and by `factor` from early to late."""
+    rise = level[-1] - level[_BINS // 16 :].min()
+    early = level[3 * _BINS // 16 : 3 * _BINS // 8].mean()
+    return bool(rise >= bar and level[-_BINS // 4 :].mean() >= factor * early)
 
 
 def _longer_waiting(requests: Requests, first: float, last: float) -> Floats:
@@ -197,12 +216,13 @@ def _counts(bins: NDArray[np.intp], weights: Floats | None = None) -> Floats:
 
 
 def _dispersion(counts: Floats) -> float:
-    """Return the variance of counts per bin over their mean, from differences of neighbours, so that trends do not count.
+    """Return the variance of counts over their mean, from differences of neighbours: trends do not count; 0 of nothing.
 
     Source: J. von Neumann, "Distribution of the ratio of the mean square successive difference to the variance", Annals
     of Mathematical Statistics 12(4), 1941.
     """
-    return float(0.5 * np.square(np.diff(counts)).mean() / counts.mean())
+    mean = float(counts.mean())
+    return 0.5 * float(np.square(np.diff(counts)).mean()) / mean if mean else 0.0
 
 
 def _gave_up(pool: PoolRecord, requests: Requests) -> str:
@@ -214,6 +234,6 @@ def _gave_up(pool: PoolRecord, requests: Requests) -> str:
     if timed_out < _LEAST_TIMED_OUT or share <= _TIMED_OUT_SHARE:
         return ""
     return (
-        f"pool {pool.name} cannot serve what is offered while its clients wait: {100 * share:.3g} % of the requests that "
-        f"arrived in the second half of the arrivals timed out, which keeps the number in the system down"
+        f"pool {pool.name} cannot serve what is offered while its clients wait: {100 * share:.3g} % of the requests "
+        f"in the second half of the arrivals timed out, which keeps the number in the system down"
     )
