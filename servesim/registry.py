@@ -15,7 +15,8 @@ from importlib.metadata import entry_points
 from typing import Any, Self, TypeVar, dataclass_transform
 
 import pydantic.dataclasses
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 _FAMILIES: dict[str, dict[str, type[Any]]] = {}
@@ -73,6 +74,10 @@ def _live_class(cls: type[Any]) -> type[Any]:
 K = TypeVar("K", bound=type[Any])
 
 
+def _home(cls: type[Any]) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
+
+
 def register(family: str) -> Callable[[K], K]:
     """Class decorator: make `cls` a choice of `family` under its field `kind`'s default."""
 
@@ -84,7 +89,7 @@ def register(family: str) -> Callable[[K], K]:
         if not isinstance(name, str):
             raise TypeError(f"{cls.__name__}: give `kind` a Literal default, e.g. kind: Literal['x'] = 'x'")
         known = _FAMILIES.setdefault(family, {})
-        if name in known and known[name].__qualname__ != cls.__qualname__:
+        if name in known and _home(known[name]) != _home(cls):
             raise ValueError(f"{family} {name!r} is already registered by {known[name].__module__}")
         known[name] = cls
         _REGISTERED.append(f"{family}/{name}")
@@ -129,11 +134,36 @@ class Kind:
         choices = {name: handler.generate_schema(cls) for name, cls in kinds(self.family).items()}
         return core_schema.tagged_union_schema(choices=choices, discriminator="kind", from_attributes=True)
 
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return one arm for each kind, told apart by the constant `kind`, which is required."""
+        arms = handler(schema)["oneOf"]
+        for arm in arms:
+            inner = handler.resolve_ref_schema(arm)
+            inner["required"] = ["kind", *(name for name in inner.get("required", []) if name != "kind")]
+        return {"oneOf": arms}
+
 
 def plain_name_is_kind(value: Any) -> Any:
     """Let a plain name such as `router: least_outstanding` stand for `{kind: least_outstanding}`."""
     return {"kind": value} if isinstance(value, str) else value
 
 
-Named = BeforeValidator(plain_name_is_kind)
+class _Named:
+    """Reads a plain name as a kind; see `Named`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(plain_name_is_kind, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return, beside the mappings, the names of the kinds that need nothing else."""
+        mappings = handler(schema)
+        names = []
+        for arm in mappings["oneOf"]:
+            inner = handler.resolve_ref_schema(arm)
+            if inner["required"] == ["kind"]:
+                names.append(inner["properties"]["kind"]["const"])
+        return {"anyOf": [{"enum": names}, mappings]} if names else mappings
+
+
+Named = _Named()
 """Annotation beside `Kind` for fields that may be given by name alone."""

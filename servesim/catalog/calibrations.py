@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from servesim.catalog.entries import parse_yaml
-from servesim.catalog.gpu import Gpu
+from servesim.catalog.gpu import Gpu, same_speed
 from servesim.catalog.iteration_form import Coefficients
-from servesim.catalog.model import Model
+from servesim.catalog.model import Model, same_shape
 from servesim.errors import InputError, Problem
 from servesim.registry import Spec
 
@@ -168,7 +168,8 @@ def read_calibration(path: Path) -> Calibration:
 
 
 @cache
-def _catalogued(key: Key) -> Calibration:
+def read_key(key: Key) -> Calibration:
+    """Return the catalogued calibration called `key`."""
     return read_calibration(_root() / key.model / key.gpu / f"{key.stem}.yaml")
 
 
@@ -185,20 +186,34 @@ def calibration(
     `quantization` None means the model's published precision; `kv_cache_dtype` "auto" means 16 bits.
     """
     precision = quantization or model.native_quantization or "bf16"
+    known_model, known_gpu = same_shape(model), same_speed(gpu)
     wanted = Key(
-        model.name,
-        gpu.name,
+        model.name if known_model is None else known_model.name,
+        gpu.name if known_gpu is None else known_gpu.name,
         backend,
         tensor_parallel_size,
         _SYNONYMS.get(precision, precision),
         _SYNONYMS.get(kv_cache_dtype, kv_cache_dtype),
     )
-    here = _keys_of(model.name, gpu.name)
+    if known_model is None or known_gpu is None:
+        raise InputError(_unknown_to_the_catalog(wanted, known_model is None, known_gpu is None))
+    here = _keys_of(wanted.model, wanted.gpu)
     if wanted in here:
-        return _catalogued(wanted)
+        return read_key(wanted)
     if here:
         hint = f"the catalog has for this model and GPU: {', '.join(key.stem for key in here)}"
     else:
-        others = sorted({key.gpu for key in calibrations(model=model.name)})
+        others = sorted({key.gpu for key in calibrations(model=wanted.model)})
         hint = f"nothing for this GPU; this model is calibrated on: {', '.join(others) or 'no GPU'}"
-    raise InputError(f"no calibration {wanted.stem!r} of {model.name} on {gpu.name}; {hint}. Or use kind: roofline")
+    raise InputError(f"no calibration {wanted.stem!r} of {wanted.model} on {wanted.gpu}; {hint}. {_ESTIMATE}")
+
+
+_ESTIMATE = "For an estimate write service_time: {kind: roofline}"
+
+
+def _unknown_to_the_catalog(key: Key, model: bool, gpu: bool) -> str:
+    """Return why there can be no calibration: none has ever been made of this model, or on this GPU."""
+    subjects = [f"model {key.model!r}"] * model + [f"GPU {key.gpu!r}"] * gpu
+    equals = [f"a model of the catalog ({', '.join(sorted({k.model for k in calibrations()}))})"] * model
+    equals += [f"a GPU of the catalog ({', '.join(sorted({k.gpu for k in calibrations()}))})"] * gpu
+    return f"no calibration of {' on '.join(subjects)}: it is not equal to {' or '.join(equals)}. {_ESTIMATE}"

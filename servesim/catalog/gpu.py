@@ -68,3 +68,12 @@ def gpus() -> tuple[str, ...]:
 def gpu(name: str) -> Gpu:
     """Return the GPU called `name` (catalog name or alias); InputError names the nearest known one."""
     return find(name, "GPU", _entries(), gpus())
+
+
+_SPEEDS = ("memory_bandwidth_bytes_per_s", "bf16_flops", "fp8_flops", "fp4_flops", "int8_flops", "nvlink_bytes_per_s")
+
+
+def same_speed(entry: Gpu) -> Gpu | None:
+    """Return the catalogued GPU that computes, reads and communicates just as fast; memory and price may differ."""
+    speeds = [getattr(entry, name) for name in _SPEEDS]
+    return next((known for known in map(gpu, gpus()) if [getattr(known, name) for name in _SPEEDS] == speeds), None)

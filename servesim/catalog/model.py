@@ -8,34 +8,38 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from servesim.catalog.entries import catalog_file, find, folded
-from servesim.errors import InputError
+from servesim.catalog.precision import kv_bytes, weight_bits
 from servesim.registry import Spec
 
-# Bits per quantized weight with its scales. Groups of 128 with a 16-bit scale and a 4-bit zero (AWQ, GPTQ); blocks
-# of 32 with an 8-bit scale (OCP Microscaling MXFP4 and MXFP8); blocks of 16 with an 8-bit scale (NVFP4); FP8 and
-# INT8 scales per channel or per 128 x 128 block weigh less than 0.1 % and are left out.
-_WEIGHT_BITS = {
-    "bf16": 16.0,
-    "fp16": 16.0,
-    "fp8": 8.0,
-    "int8": 8.0,
-    "mxfp8": 8.25,
-    "awq": 4.0 + 20.0 / 128.0,
-    "gptq": 4.0 + 20.0 / 128.0,
-    "int4": 4.0 + 20.0 / 128.0,
-    "mxfp4": 4.25,
-    "nvfp4": 4.5,
-    "fp4": 4.5,
-}
-_KV_BYTES = {"auto": 2.0, "bf16": 2.0, "bfloat16": 2.0, "fp16": 2.0, "float16": 2.0}
-_KV_BYTES |= dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2", "int8"), 1.0)
+
+class LatentAttention(Spec):
+    """Multi-head latent attention: keys and values of all heads come from one short vector per token.
+
+    DeepSeek-AI, "DeepSeek-V2: A Strong, Economical, and Efficient Mixture-of-Experts Language Model",
+    arXiv:2405.04434, section 2.1. Names as in the checkpoints' config.json.
+    """
+
+    q_lora_rank: NonNegativeInt = Field(description="width of the compressed query; 0: queries are not compressed")
+    kv_lora_rank: PositiveInt = Field(description="width of the latent vector that is cached")
+    qk_nope_head_dim: PositiveInt
+    qk_rope_head_dim: PositiveInt = Field(description="width of the rotary key, cached once for all heads")
+    v_head_dim: PositiveInt
+
+    def projections(self, hidden: int, heads: int) -> tuple[int, int]:
+        """Return the parameters of one layer's projections: (split over GPUs, the same on every GPU)."""
+        query = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
+        up = heads * (self.qk_nope_head_dim + self.v_head_dim) * self.kv_lora_rank + heads * self.v_head_dim * hidden
+        down = hidden * (self.kv_lora_rank + self.qk_rope_head_dim)
+        if self.q_lora_rank:
+            return up + self.q_lora_rank * query, down + hidden * self.q_lora_rank
+        return up + hidden * query, down
 
 
 class Model(Spec):
-    """A decoder-only transformer with grouped-query attention, dense or mixture of experts.
+    """A decoder-only transformer: grouped-query or latent attention; dense, or a mixture of experts.
 
-    Parameter counts follow from the shape alone and are exact. `experts == 0` means dense. Every layer of a
-    mixture-of-experts model here is one (no dense prefix layers, no shared expert).
+    Parameter counts follow from the shape alone and are exact for the text model: no vision tower, no modules for
+    multi-token prediction. `experts == 0` means dense.
     """
 
     name: str
@@ -52,13 +56,20 @@ class Model(Spec):
     experts: NonNegativeInt = Field(0, description="routed experts per layer")
     experts_per_token: NonNegativeInt = 0
     moe_intermediate: NonNegativeInt = Field(0, description="width of one expert's feed-forward")
+    dense_layers: NonNegativeInt = Field(0, description="layers of a mixture of experts that have none")
+    shared_intermediate: NonNegativeInt = Field(0, description="width of all shared experts of a layer together")
+    shared_gate: bool = Field(False, description="a gate on the shared expert")
+    latent: LatentAttention | None = Field(None, description="multi-head latent attention instead of grouped queries")
     sliding_window_tokens: PositiveInt | None = None
     sliding_window_layers: NonNegativeInt = Field(0, description="layers whose attention is limited to the window")
-    attention_bias: bool = Field(False, description="biases on the q, k, v and o projections")
+    qkv_bias: bool = Field(False, description="biases on the q, k and v projections")
+    output_bias: bool = Field(False, description="biases on the o projection")
     attention_sinks: bool = Field(False, description="one learned sink per query head")
-    mlp_bias: bool = Field(False, description="biases on the router and in the experts")
+    mlp_bias: bool = Field(False, description="biases in the dense feed-forward")
+    expert_bias: bool = Field(False, description="biases on the router and in the experts")
     router_correction_bias: bool = Field(False, description="a bias per expert used for choosing only")
     qk_norm: Literal["none", "per_head", "per_layer"] = "none"
+    norms_per_layer: PositiveInt = Field(2, description="norms of the residual stream's width in each layer")
     native_quantization: str | None = Field(None, description="how the published checkpoint is stored; None is bf16")
     sources: dict[str, str] = Field(description="where the numbers come from")
 
@@ -70,20 +81,27 @@ class Model(Spec):
         return float(self.experts * (1.0 - miss**tokens))
 
     @property
+    def moe_layers(self) -> int:
+        """Layers with experts."""
+        return self.layers - self.dense_layers if self.experts else 0
+
+    @property
     def expert_parameters(self) -> int:
-        """Parameters in all expert matrices, biases left out."""
-        return self.layers * self.experts * 3 * self.hidden * self.moe_intermediate
+        """Parameters in all routed expert matrices, biases left out."""
+        return self.moe_layers * self.experts * 3 * self.hidden * self.moe_intermediate
 
     @property
     def attention_parameters(self) -> int:
-        """Parameters in the q, k, v and o matrices of all layers."""
+        """Parameters in the attention projections of all layers."""
+        if self.latent is not None:
+            return self.layers * sum(self.latent.projections(self.hidden, self.heads))
         return self.layers * self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
 
     @property
     def dense_parameters(self) -> int:
         """Parameters in the matrices every token passes, without embedding and output head."""
-        feed_forward = 0 if self.experts else 3 * self.hidden * self.intermediate
-        return self.attention_parameters + self.layers * feed_forward
+        feed_forward = (self.layers - self.moe_layers) * self.intermediate + self.moe_layers * self.shared_intermediate
+        return self.attention_parameters + 3 * self.hidden * feed_forward
 
     @property
     def embedding_parameters(self) -> int:
@@ -93,20 +111,27 @@ class Model(Spec):
     @property
     def small_parameters(self) -> int:
         """Norms, biases, routers and sinks: what no quantization touches."""
-        per_layer = 2 * self.hidden + self.experts * self.hidden
+        return self.layers * self._small_per_layer() + self.moe_layers * self._small_per_moe_layer() + self.hidden
+
+    def _small_per_layer(self) -> int:
+        count = self.norms_per_layer * self.hidden
+        if self.latent is not None:
+            count += self.latent.q_lora_rank + self.latent.kv_lora_rank
         if self.qk_norm == "per_head":
-            per_layer += 2 * self.head_dim
+            count += 2 * self.head_dim
         elif self.qk_norm == "per_layer":
-            per_layer += (self.heads + self.kv_heads) * self.head_dim
-        if self.attention_bias:
-            per_layer += (self.heads + 2 * self.kv_heads) * self.head_dim + self.hidden
-        if self.attention_sinks:
-            per_layer += self.heads
+            count += (self.heads + self.kv_heads) * self.head_dim
+        if self.qkv_bias:
+            count += (self.heads + 2 * self.kv_heads) * self.head_dim
         if self.mlp_bias:
-            per_layer += self.experts * (1 + 2 * self.moe_intermediate + self.hidden)
-        if self.router_correction_bias:
-            per_layer += self.experts
-        return self.layers * per_layer + self.hidden
+            count += 2 * self.intermediate + self.hidden
+        return count + self.output_bias * self.hidden + self.attention_sinks * self.heads
+
+    def _small_per_moe_layer(self) -> int:
+        count = self.experts * self.hidden + self.shared_gate * self.hidden
+        if self.expert_bias:
+            count += self.experts * (1 + 2 * self.moe_intermediate + self.hidden)
+        return count + self.router_correction_bias * self.experts
 
     @property
     def parameters(self) -> int:
@@ -119,8 +144,10 @@ class Model(Spec):
         if not self.experts:
             return self.parameters
         idle = self.expert_parameters // self.experts * (self.experts - self.experts_per_token)
-        if self.mlp_bias:
-            idle += self.layers * (self.experts - self.experts_per_token) * (2 * self.moe_intermediate + self.hidden)
+        if self.expert_bias:
+            idle += (
+                self.moe_layers * (self.experts - self.experts_per_token) * (2 * self.moe_intermediate + self.hidden)
+            )
         return self.parameters - idle
 
     def bytes_per_weight(self, quantization: str | None = None) -> tuple[float, float]:
@@ -130,9 +157,7 @@ class Model(Spec):
         applied to experts only, as published checkpoints do. Raises InputError for an unknown name.
         """
         name = quantization or self.native_quantization or "bf16"
-        bits = _WEIGHT_BITS.get(name)
-        if bits is None:
-            raise InputError(f"unknown quantization {name!r}; known: {', '.join(sorted(_WEIGHT_BITS))}")
+        bits = weight_bits(name)
         dense_bits = 16.0 if name == "mxfp4" and self.experts else bits
         return dense_bits / 8.0, bits / 8.0
 
@@ -143,24 +168,49 @@ class Model(Spec):
         return self.dense_parameters * dense + self.expert_parameters * expert + 2.0 * kept
 
     def weight_bytes_per_gpu(self, quantization: str | None = None, tensor_parallel_size: int = 1) -> float:
-        """Return the weight bytes on each of `tensor_parallel_size` GPUs; norms, routers and such are on every one."""
-        whole = 2.0 * self.small_parameters
-        replicas = max(1, tensor_parallel_size // self.kv_heads)
-        kv = 2 * self.layers * self.hidden * self.head_dim * self.kv_heads * self.bytes_per_weight(quantization)[0]
-        split = self.weight_bytes(quantization) - whole + (replicas - 1) * kv
-        return whole + split / tensor_parallel_size
+        """Return the weight bytes on each of `tensor_parallel_size` GPUs.
+
+        Norms, routers and such are on every one, and so are the down-projections of latent attention; key and value
+        projections are repeated where there are more GPUs than key-value heads.
+        """
+        dense = self.bytes_per_weight(quantization)[0]
+        if self.latent is not None:
+            on_all, repeated = self.layers * self.latent.projections(self.hidden, self.heads)[1] * dense, 0.0
+        else:
+            copies = max(1, tensor_parallel_size // self.kv_heads)
+            kv = 2 * self.layers * self.hidden * self.head_dim * self.kv_heads * dense
+            on_all, repeated = 0.0, (copies - 1) * kv
+        on_all += 2.0 * self.small_parameters
+        return on_all + (self.weight_bytes(quantization) - on_all + repeated) / tensor_parallel_size
 
     def kv_bytes_per_token(self, kv_cache_dtype: str = "auto", tensor_parallel_size: int = 1) -> float:
         """Return KV-cache bytes per token on one GPU: 2 * layers * kv_heads * head_dim * bytes.
 
-        Tensor parallelism divides the KV heads; with more GPUs than KV heads each GPU keeps one (a replica). Layers
-        with a sliding window count like the others: a paged cache reserves the same block for every layer.
+        Tensor parallelism divides the KV heads; with more GPUs than KV heads each GPU keeps one (a replica). Latent
+        attention keeps (kv_lora_rank + qk_rope_head_dim) * layers * bytes on every GPU. Layers with a sliding window
+        count like the others: a paged cache reserves the same block for every layer.
         """
-        width = _KV_BYTES.get(kv_cache_dtype)
-        if width is None:
-            raise InputError(f"unknown kv_cache_dtype {kv_cache_dtype!r}; known: {', '.join(sorted(_KV_BYTES))}")
-        heads = max(1.0, self.kv_heads / tensor_parallel_size)
-        return 2.0 * self.layers * heads * self.head_dim * width
+        return self.layers * self.kv_bytes_per_token_and_layer(kv_cache_dtype, tensor_parallel_size)
+
+    def kv_bytes_per_token_and_layer(self, kv_cache_dtype: str = "auto", tensor_parallel_size: int = 1) -> float:
+        """Return one layer's part of `kv_bytes_per_token`."""
+        width = kv_bytes(kv_cache_dtype)
+        if self.latent is not None:
+            return (self.latent.kv_lora_rank + self.latent.qk_rope_head_dim) * width
+        return 2.0 * max(1.0, self.kv_heads / tensor_parallel_size) * self.head_dim * width
+
+    def prefill_flops_per_pair_and_layer(self) -> float:
+        """Return FLOPs per (query, key) pair of one layer's attention in a prefill: 2 for q k and 2 for its value."""
+        if self.latent is not None:
+            latent = self.latent
+            return 2.0 * self.heads * (latent.qk_nope_head_dim + latent.qk_rope_head_dim + latent.v_head_dim)
+        return 4.0 * self.heads * self.head_dim
+
+    def decode_flops_per_pair_and_layer(self) -> float:
+        """Return the same for decoding: latent attention then works on the latent vectors themselves."""
+        if self.latent is not None:
+            return 2.0 * self.heads * (2 * self.latent.kv_lora_rank + self.latent.qk_rope_head_dim)
+        return 4.0 * self.heads * self.head_dim
 
 
 @cache
@@ -184,3 +234,12 @@ def model(name: str) -> Model:
     Raises InputError naming the nearest known one.
     """
     return find(name, "model", _entries(), models())
+
+
+_NOT_SHAPE = {"name", "aliases", "sources", "max_context", "native_quantization"}
+
+
+def same_shape(entry: Model) -> Model | None:
+    """Return the catalogued model whose iterations cost the same: all but name, context and storage are equal."""
+    shape = entry.model_dump(exclude=_NOT_SHAPE)
+    return next((known for known in map(model, models()) if known.model_dump(exclude=_NOT_SHAPE) == shape), None)

@@ -64,12 +64,13 @@ def _with_metadata(annotation: Any, metadata: Iterable[Any]) -> Any:
 
 
 def _narrowed(annotation: Any) -> Any:
-    """Return the annotation without `Annotated` and without `| None`."""
+    """Return the annotation without `Annotated`, `| None` and `str |` before a mapping."""
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
         return _narrowed(_with_metadata(inner, metadata))
     if get_origin(annotation) in (Union, types.UnionType):
         arms = [arm for arm in get_args(annotation) if arm is not types.NoneType]
+        arms = [arm for arm in arms if schema_fields(arm)] or arms  # a name or a mapping: only the latter has parts
         return _narrowed(arms[0]) if len(arms) == 1 else None
     return annotation
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from servesim.catalog import gpu, model
+from servesim.catalog import gpu_of, model_of
 from servesim.errors import InputError, Problem
 from servesim.scenario.document import Node
 from servesim.scenario.load_place import locate
 from servesim.scenario.load_problems import placed
 from servesim.scenario.schema import PoolSpec, Scenario
-
-_LONGEST_NAME = 200
 
 
 def catalog_problems(scenario: Scenario, root: Node) -> list[Problem]:
@@ -24,17 +22,24 @@ def catalog_problems(scenario: Scenario, root: Node) -> list[Problem]:
             except InputError as error:
                 place = locate(root, ("pools", name, *keys))
                 path = ".".join(("pools", name, *keys))
-                problems += [placed(problem.message, path, place.node.mark) for problem in error.problems]
+                problems += [placed(_message(problem), path, place.node.mark) for problem in error.problems]
     return problems
 
 
+def _message(problem: Problem) -> str:
+    """Return the message, after the name of the model's own file if it is about that."""
+    return f"{problem.file}: {problem.message}" if problem.file else problem.message
+
+
 def _look_ups(pool: PoolSpec) -> Iterator[tuple[tuple[str, ...], Callable[[], object]]]:
-    if pool.model is not None:
-        yield ("model",), lambda: model(_short(pool.model))
-    if pool.gpu is not None:
-        yield ("gpu",), lambda: gpu(_short(pool.gpu))
+    source, gpu = pool.model, pool.gpu
+    if gpu is not None:
+        yield ("gpu",) if isinstance(gpu, str) else ("gpu", "base"), lambda: gpu_of(gpu)
+    if source is None:
+        return
+    yield ("model",) if isinstance(source, str) else ("model", "config"), lambda: model_of(source)
     try:
-        entry = model(_short(pool.model))
+        entry = model_of(source)
     except InputError:
         return
     quantization = getattr(pool.engine, "quantization", None)
@@ -43,8 +48,3 @@ def _look_ups(pool: PoolSpec) -> Iterator[tuple[tuple[str, ...], Callable[[], ob
     kv_cache_dtype = getattr(pool.engine, "kv_cache_dtype", None)
     if kv_cache_dtype is not None:
         yield ("engine", "kv_cache_dtype"), lambda: entry.kv_bytes_per_token(kv_cache_dtype)
-
-
-def _short(name: str | None) -> str:
-    """Return a name of a length that is cheap to compare with the catalog's."""
-    return (name or "")[:_LONGEST_NAME]

@@ -1,6 +1,6 @@
 """Files that a scenario names: found beside the scenario, and nowhere else unless allowed.
 
-By convention `path` and `file` in a mapping with `kind` name a file to read.
+By convention `path` and `file` in a mapping with `kind` name a file to read, and so does `config` below `model`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from servesim.scenario.load_problems import placed
 
 _LONGEST_PATH = 1000
 _FILE_KEYS = ("path", "file")
+_MODEL_KEYS = ("config",)
 ENVIRONMENT = "SERVESIM_ALLOW_PATH"
 
 
@@ -71,9 +72,9 @@ def with_absolute_paths(root: Node, folders: Folders) -> list[Problem]:
 def _file_nodes(node: Node, path: KeyPath) -> Iterator[tuple[KeyPath, Node]]:
     """Yield the text nodes that name a file."""
     if isinstance(node.value, dict):
-        has_kind = "kind" in node.value
+        file_keys = _FILE_KEYS if "kind" in node.value else _MODEL_KEYS if path[-1:] == ("model",) else ()
         for key, entry in node.value.items():
-            if has_kind and key in _FILE_KEYS and isinstance(entry.node.value, str):
+            if key in file_keys and isinstance(entry.node.value, str):
                 yield (*path, key), entry.node
             yield from _file_nodes(entry.node, (*path, key))
     elif isinstance(node.value, list):

@@ -9,6 +9,7 @@ from servesim.engine.kv import UNLIMITED_BLOCKS
 from servesim.engine.settings import EngineSettings
 from servesim.engine.spec import SEMANTICS, ContinuousBatching
 from servesim.errors import InputError, Problem
+from servesim.scenario.resolve_checks import estimate_warnings, refuse_illegal, refuse_impossible_times
 from servesim.scenario.schema import PoolSpec, Scenario
 from servesim.service_time.base import Deployment, IterationTime
 
@@ -58,8 +59,8 @@ def _resolve_pool(name: str, spec: PoolSpec) -> ResolvedPool:
     engine = spec.engine
     if not isinstance(engine, ContinuousBatching):
         raise InputError(Problem(f"engine kind {engine.kind!r} cannot be run here", f"pools.{name}.engine.kind"))
-    gpu = None if spec.gpu is None else catalog.gpu(spec.gpu)
-    model = None if spec.model is None else catalog.model(spec.model)
+    gpu = None if spec.gpu is None else catalog.gpu_of(spec.gpu)
+    model = None if spec.model is None else catalog.model_of(spec.model)
     max_tokens, max_seqs = _batch_limits(engine, gpu)
     max_model_len = engine.max_model_len
     if max_model_len is None:
@@ -85,17 +86,19 @@ def _resolve_pool(name: str, spec: PoolSpec) -> ResolvedPool:
         max_num_batched_tokens=max_tokens,
         max_num_seqs=max_seqs,
     )
+    refuse_illegal(deployment, name)
+    num_gpu_blocks = _num_gpu_blocks(engine, deployment)
     times = spec.service_time.build(deployment)
-    warnings: list[str] = []
+    refuse_impossible_times(times, deployment, name)
+    warnings = estimate_warnings(times, name)
     host_time_s = engine.host_time_s
     if host_time_s is None:
         host_time_s = float(times.origin.facts.get("host_iteration_s") or 0.0)
-        if times.origin.measured and host_time_s == 0.0 and not engine.async_scheduling:
+        if times.origin.measured and host_time_s == 0.0:
             warnings.append(
                 f"pool {name}: the calibration holds no host time between iterations and engine.host_time_s is not "
                 "given; it is taken as 0, so latencies are a lower bound"
             )
-    num_gpu_blocks = _num_gpu_blocks(engine, deployment)
     settings = EngineSettings(
         max_num_seqs=max_seqs,
         max_num_batched_tokens=max_tokens,

@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from servesim.catalog import InlineGpu, ModelFile, gpus, models
 from servesim.engine.base import EngineSpec
 from servesim.engine.spec import ContinuousBatching
 from servesim.policies.routing.base import Router
 from servesim.policies.routing.round_robin import RoundRobin
 from servesim.registry import Kind, Named, Spec
+from servesim.scenario.schema_forms import DefaultKind, NameOr, ShortForm
 from servesim.service_time.base import ServiceTimeSpec
 from servesim.service_time.calibrated import Calibrated
 from servesim.workload.base import Arrivals, JointLengths, Length
@@ -22,12 +24,12 @@ def _plain_number_is_fixed(value: Any) -> Any:
     return {"kind": "fixed", "tokens": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _default_kind(kind: str) -> BeforeValidator:
-    """Let a mapping without `kind:` mean the usual one."""
-    return BeforeValidator(lambda value: {"kind": kind, **value} if isinstance(value, dict) else value)
-
-
-LengthField = Annotated[Length, Kind("length"), BeforeValidator(_plain_number_is_fixed)]
+LengthField = Annotated[
+    Length,
+    Kind("length"),
+    BeforeValidator(_plain_number_is_fixed),
+    ShortForm({"type": "integer", "minimum": 1, "description": "exactly so many tokens"}),
+]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -40,6 +42,12 @@ class SloSpec(Spec):
     e2e_s: Seconds | None = Field(None, description="end-to-end latency, seconds")
     itl_s: Seconds | None = Field(None, description="pooled p99 inter-token latency, seconds; no part of goodput")
     attainment: float | None = Field(None, gt=0, le=1, description="fraction of offered requests that must be good")
+
+    @model_validator(mode="after")
+    def _attainment_of_something(self) -> Self:
+        if self.attainment is not None and self.ttft_s is self.tpot_s is self.e2e_s is None:
+            raise ValueError("attainment: of which threshold? give ttft_s, tpot_s or e2e_s too")
+        return self
 
 
 class ClassSpec(Spec):
@@ -58,7 +66,9 @@ class ClassSpec(Spec):
     tenant: str = Field("default", description="whose requests they are")
     pool: str | None = Field(None, description="pool that serves this class; may be left out if there is only one")
     slo: SloSpec = Field(default_factory=SloSpec, description="what makes a request of this class good")
-    timeout_s: Seconds | None = Field(None, description="the client gives up after so long without the whole answer")
+    timeout_s: Seconds | None = Field(
+        None, description="the client gives up after so long without the whole answer, network both ways included"
+    )
 
     @model_validator(mode="after")
     def _one_source_of_lengths(self) -> Self:
@@ -83,18 +93,31 @@ class WorkloadSpec(Spec):
     num_requests: int | None = Field(None, ge=1, description="requests of each class that does not say itself")
     duration_s: Seconds | None = Field(None, description="end of arrivals for each class that does not say itself")
 
+    @model_validator(mode="after")
+    def _everything_ends(self) -> Self:
+        for name, spec in self.classes.items():
+            if isinstance(spec.arrivals, TraceArrivals) or self.num_requests or spec.num_requests:
+                continue
+            if not (self.duration_s or spec.duration_s) or getattr(spec.arrivals, "needs_num_requests", False):
+                raise ValueError(f"classes.{name}: nothing ends its arrivals: give num_requests or duration_s")
+        return self
+
 
 class PoolSpec(Spec):
     """A deployment of one model: identical replicas behind a router."""
 
-    model: str | None = Field(None, description="catalog name or Hugging Face id; needed unless times are inline")
-    gpu: str | None = Field(None, description="catalog name of the GPU; needed unless times are inline")
+    model: Annotated[str | ModelFile | None, NameOr(ModelFile, models)] = Field(
+        None, description="catalog name, Hugging Face id, or {config: config.json}; needed unless times are inline"
+    )
+    gpu: Annotated[str | InlineGpu | None, NameOr(InlineGpu, gpus)] = Field(
+        None, description="catalog name of the GPU, or its numbers; needed unless times are inline"
+    )
     backend: Literal["vllm", "sglang", "trtllm"] = Field("vllm", description="whose kernels the service times are of")
     replicas: int = Field(1, ge=1, le=100_000, description="identical replicas")
     router: Annotated[Router, Kind("router"), Named] = Field(
         default_factory=RoundRobin, description="who gets which request"
     )
-    engine: Annotated[EngineSpec, Kind("engine"), _default_kind("continuous")] = Field(
+    engine: Annotated[EngineSpec, Kind("engine"), DefaultKind("continuous")] = Field(
         default_factory=ContinuousBatching, description="how a replica batches"
     )
     service_time: Annotated[ServiceTimeSpec, Kind("service_time"), Named] = Field(
@@ -116,6 +139,7 @@ class LimitsSpec(Spec):
 
     max_events: int = Field(2_000_000_000, ge=1, description="simulated events")
     max_time_s: Seconds = Field(1e9, description="simulated seconds")
+    max_events_per_instant: int = Field(2_000_000, ge=1, description="events at one simulated instant")
     max_memory_bytes: int | None = Field(None, ge=1, description="memory of the process")
 
 

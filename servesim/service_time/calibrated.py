@@ -29,8 +29,8 @@ class CalibratedIterationTime(IterationTime):
         self._coefficients = entry.coefficients
         self._per_seq_s = entry.coefficients.per_seq_s
         self._per_pair_s = entry.coefficients.per_prefill_pair_s
-        self._grow(max_num_batched_tokens + max_num_seqs)
-        self._batches: list[_BatchLines | None] = [None] * (max_num_seqs + 1)
+        self._grow(min(max_num_batched_tokens + max_num_seqs, 65_536))  # grows on demand beyond
+        self._batches: list[_BatchLines | None] = [None] * (min(max_num_seqs, 4096) + 1)
         self.validity = Validity(**entry.validity.model_dump())
         self.origin = Origin(entry.name, measured=True, note=entry.provenance.method, facts=entry.facts())
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat
 
 from servesim.catalog import Gpu, Model
+from servesim.catalog.precision import arithmetic
 from servesim.errors import InputError
 from servesim.registry import register
 from servesim.service_time.base import Deployment, IterationTime, Origin, ServiceTimeSpec
 
-# Bytes per dense or expert weight at or below which the matching tensor throughput applies, best first.
-_COMPUTE_DTYPES = ((0.6, "fp4"), (1.1, "fp8"), (1.1, "int8"), (math.inf, "bf16"))
+
+class _Line(NamedTuple):
+    """Seconds as a line over the summed context."""
+
+    base_s: float
+    slope_s: float
 
 
 class RooflineIterationTime(IterationTime):
@@ -25,29 +30,24 @@ class RooflineIterationTime(IterationTime):
         dense_bytes, expert_bytes = model.bytes_per_weight(deployment.quantization)
         weights = model.weight_bytes_per_gpu(deployment.quantization, tp)
         one_expert = model.expert_parameters / model.experts * expert_bytes / tp if model.experts else 0.0
-        flops = tp * spec.compute_efficiency * _throughput(gpu, expert_bytes if model.experts else dense_bytes)
-        attention_flops = tp * spec.compute_efficiency * gpu.flops("bf16")
+        flops = tp * spec.compute_efficiency
         self._model = model
         self._shared_s = (weights - model.experts * one_expert) / bandwidth
         self._expert_s = one_expert / bandwidth
-        self._kv_s = model.kv_bytes_per_token(deployment.kv_cache_dtype, tp) / bandwidth
-        self._token_s = 2.0 * model.active_parameters / flops
-        self._pair_s = 4.0 * model.layers * model.heads * model.head_dim / attention_flops
+        self._kv_layer_s = model.kv_bytes_per_token_and_layer(deployment.kv_cache_dtype, tp) / bandwidth
+        woken = model.expert_parameters // model.experts * model.experts_per_token if model.experts else 0
+        self._token_s = 2.0 * (model.active_parameters - woken) / (flops * _throughput(gpu, dense_bytes))
+        self._token_s += 2.0 * woken / (flops * _throughput(gpu, expert_bytes))
+        self._decode_pair_s = model.decode_flops_per_pair_and_layer() / (flops * gpu.flops("bf16"))
+        self._prefill_pair_s = model.prefill_flops_per_pair_and_layer() / (flops * gpu.flops("bf16"))
+        self._window = model.sliding_window_tokens or math.inf
+        self._window_layers = model.sliding_window_layers if model.sliding_window_tokens else 0
         self._base_s = spec.overhead_s
         self._link_s = _all_reduce_s_per_token(spec, gpu, model, tp)
-        self._decode: list[tuple[float, float]] = [self._dense(n) for n in range(deployment.max_num_seqs + 1)]
-        self.origin = Origin(
-            "roofline",
-            measured=False,
-            note="estimate from peak bandwidth and throughput; see band",
-            facts={
-                "gpu": gpu.name,
-                "model": model.name,
-                "bandwidth_efficiency": spec.bandwidth_efficiency,
-                "compute_efficiency": spec.compute_efficiency,
-                "band": [spec.band_low, spec.band_high],
-            },
-        )
+        self._decode: list[tuple[float, float]] = [
+            self._dense(n) for n in range(min(deployment.max_num_seqs, 4096) + 1)
+        ]
+        self.origin = _origin(spec, gpu, model)
 
     def _dense(self, tokens: int) -> tuple[float, float]:
         """Return (memory, compute) seconds of `tokens` scheduled tokens, attention left out."""
@@ -56,33 +56,71 @@ class RooflineIterationTime(IterationTime):
         return memory + extra, self._token_s * tokens + extra
 
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
-        """Return the upper one of the memory and the compute line at `context_tokens`, up to where they cross."""
+        """Return the upper one of the memory and the compute line at `context_tokens`, up to where either bends.
+
+        Both bend where the contexts, taken to be equal, fill the sliding window: those layers then read no more.
+        """
         if decode_seqs >= len(self._decode):
             self._decode += [self._dense(n) for n in range(len(self._decode), decode_seqs + 1)]
         memory_s, compute_s = self._decode[decode_seqs]
-        gap, closing = memory_s - compute_s, self._pair_s - self._kv_s
-        above = gap - closing * context_tokens
-        if above > 0.0 or (above == 0.0 and closing <= 0.0):
-            return memory_s, self._kv_s, gap / closing if closing > 0.0 else math.inf
-        return compute_s, self._pair_s, gap / closing if closing < 0.0 else math.inf
+        full, end = self._model.layers, self._window * decode_seqs
+        if context_tokens <= end:
+            memory, compute = _Line(memory_s, full * self._kv_layer_s), _Line(compute_s, full * self._decode_pair_s)
+            return _upper(memory, compute, context_tokens, end)
+        inside = self._window_layers * end
+        full -= self._window_layers
+        memory = _Line(memory_s + inside * self._kv_layer_s, full * self._kv_layer_s)
+        compute = _Line(compute_s + inside * self._decode_pair_s, full * self._decode_pair_s)
+        return _upper(memory, compute, context_tokens, math.inf)
+
+    def _attended(self, pairs: float, queries: int) -> float:
+        """Return (query, key) pairs summed over the layers; a layer with a window attends to no more than that."""
+        if not self._window_layers:
+            return self._model.layers * pairs
+        full = self._model.layers - self._window_layers
+        return full * pairs + self._window_layers * min(pairs, self._window * queries)
 
     def mixed_s(
         self, decode_seqs: int, context_tokens: int, prefill_seqs: int, prefill_tokens: int, prefill_pairs: int
     ) -> float:
         """Return the larger of memory and compute time, attention counted by context read and by pairs computed."""
         memory_s, compute_s = self._dense(decode_seqs + prefill_tokens)
-        memory_s += self._kv_s * context_tokens
-        compute_s += self._pair_s * (context_tokens + prefill_pairs)
+        context = self._attended(context_tokens, decode_seqs)
+        memory_s += self._kv_layer_s * context
+        compute_s += self._decode_pair_s * context
+        compute_s += self._prefill_pair_s * self._attended(prefill_pairs, prefill_tokens)
         return memory_s if memory_s > compute_s else compute_s
+
+
+def _upper(memory: _Line, compute: _Line, context_tokens: int, end_tokens: float) -> tuple[float, float, float]:
+    """Return the upper line at `context_tokens` and up to where it holds: they cross, or both end."""
+    gap, closing = memory.base_s - compute.base_s, compute.slope_s - memory.slope_s
+    above = gap - closing * context_tokens
+    if above > 0.0 or (above == 0.0 and closing <= 0.0):
+        return memory.base_s, memory.slope_s, min(end_tokens, gap / closing if closing > 0.0 else math.inf)
+    return compute.base_s, compute.slope_s, min(end_tokens, gap / closing if closing < 0.0 else math.inf)
 
 
 def _throughput(gpu: Gpu, bytes_per_weight: float) -> float:
     """Return the FLOP/s of the narrowest arithmetic the GPU has for weights this wide (wider ones are dequantized)."""
-    for limit, dtype in _COMPUTE_DTYPES:
+    for dtype in arithmetic(bytes_per_weight):
         value: float | None = getattr(gpu, f"{dtype}_flops")
-        if bytes_per_weight <= limit and value is not None:
+        if value is not None:
             return value
     return gpu.flops("bf16")
+
+
+def _origin(spec: Roofline, gpu: Gpu, model: Model) -> Origin:
+    facts = {
+        "gpu": gpu.name,
+        "model": model.name,
+        "model_source": model.sources.get("config", ""),
+        "bandwidth_efficiency": spec.bandwidth_efficiency,
+        "compute_efficiency": spec.compute_efficiency,
+        "band": [spec.band_low, spec.band_high],
+    }
+    note = "estimate from peak bandwidth and throughput; see band"
+    return Origin("roofline", measured=False, note=note, facts=facts)
 
 
 def _all_reduce_s_per_token(spec: Roofline, gpu: Gpu, model: Model, tp: int) -> float:
@@ -101,10 +139,11 @@ class Roofline(ServiceTimeSpec):
     """Roofline estimate: max(bytes moved / bandwidth, FLOPs / throughput) for the whole iteration. Not a measurement.
 
     Bytes: all weights once (of a mixture of experts only the experts expected to be woken), the KV cache of every
-    decoding sequence. FLOPs: 2 per active parameter and token, 4 * layers * heads * head_dim per query-key pair.
+    decoding sequence, of layers with a sliding window no more than the window. FLOPs: 2 per active parameter and
+    token, 4 * layers * heads * head_dim per query-key pair (latent attention: see `Model`).
     Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for multicore architectures",
     CACM 52(4), 2009. Efficiencies say which part of the peak is reached. The defaults centre the estimate on the
-    iteration grid that the catalog's calibrations are fitted to (median ratio 1.07 over 500 deployments), and the band
+    iteration grid that the catalog's calibrations are fitted to (median ratio 1.06 over 518 deployments), and the band
     is the 10th and 90th percentile of measured / estimated there: it is wide because nothing here knows of the latency
     of single kernels and all-reduces, which rule small batches and high tensor parallelism.
     """

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from servesim.catalog import gpu, model
+from servesim.catalog.model import LatentAttention
 from servesim.errors import InputError
 from servesim.service_time.base import Deployment, IterationTime
 from servesim.service_time.roofline import Roofline
@@ -98,3 +99,28 @@ def test_it_needs_a_gpu_and_a_model() -> None:
 @pytest.mark.parametrize("model_name", ["llama-3.1-8b", "qwen3-30b-a3b", "gpt-oss-120b"])
 def test_physical_sanity(model_name: str) -> None:
     sanity.check(build(model_name))
+
+
+def test_layers_with_a_window_read_no_more_than_the_window() -> None:
+    gpt, time = model("gpt-oss-20b"), build("gpt-oss-20b")
+    per_layer_s = 2 * 8 * 64 * 2 / 3.35e12
+    _, slope_s, limit = time.decode_line(4, 0)
+    assert (slope_s, limit) == (pytest.approx(24 * per_layer_s), 4 * 128)
+    base_s, slope_s, limit = time.decode_line(4, 513)
+    assert (slope_s, limit) == (pytest.approx(12 * per_layer_s), math.inf)
+    at_zero, _, _ = time.decode_line(4, 0)
+    assert base_s == pytest.approx(at_zero + 12 * 512 * per_layer_s)
+    assert gpt.sliding_window_layers == 12
+
+
+def test_latent_attention_by_hand() -> None:
+    latent = LatentAttention(
+        q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128
+    )
+    entry = model("llama-3.1-8b").model_copy(update={"latent": latent})
+    spec = Roofline(bandwidth_efficiency=1.0, compute_efficiency=1.0)
+    time = spec.build(Deployment(gpu("h100_sxm"), entry))
+    assert time.decode_line(1, 0)[1] == pytest.approx(576 * 2 * 32 / 3.35e12)  # one latent vector per token and layer
+    alone, paired = time.mixed_s(0, 0, 1, 8192, 0), time.mixed_s(0, 0, 1, 8192, 10**9)
+    assert paired - alone == pytest.approx(10**9 * 32 * 2 * 32 * (128 + 64 + 128) / 989e12)
+    sanity.check(time)

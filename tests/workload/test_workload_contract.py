@@ -32,6 +32,8 @@ ARRIVALS: dict[str, tuple[dict[str, Any], float | None]] = {
     "constant": ({"request_rate_rps": 7.0}, 7.0),
     "gamma": ({"request_rate_rps": 3.0, "burstiness": 0.4}, 3.0),
     "mooncake_trace": ({"path": "mooncake.jsonl", "start_s": 5, "end_s": 20}, None),
+    "log": ({"path": "azure.csv", "max_requests": 50}, None),
+    "piecewise_gamma": ({"window_s": 3.0, "rates_rps": [2.0, 0.0, 7.0], "burstiness": 0.6}, 3.0),
     "poisson": ({"request_rate_rps": 11.0}, 11.0),
 }
 LENGTHS: dict[str, tuple[dict[str, Any], float, float]] = {
@@ -53,6 +55,8 @@ LENGTHS: dict[str, tuple[dict[str, Any], float, float]] = {
 }
 JOINT: dict[str, tuple[dict[str, Any], tuple[float, float], tuple[float, float]]] = {
     "empirical": ({"rows": [[10, 1], [20, 5, 3.0]]}, (17.5, 4.0), (math.sqrt(18.75), math.sqrt(3.0))),
+    # The Azure example: prompts 1 .. 100 with outputs 1, 3, .. 199.
+    "log": ({"path": "azure.csv"}, (50.5, 100.0), (math.sqrt(9999 / 12), math.sqrt(9999 / 3))),
     # Prompts 1..10 get outputs 1..4, prompts 11..20 get 5..8: output uniform on 1..8.
     "joint_quantiles": (
         {
