@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from servesim.scenario.resolve import Resolved, semantics
+from servesim.scenario.resolve import Resolved, ResolvedPool, semantics
 
 
 def provenance(resolved: Resolved, seed: int) -> dict[str, Any]:
@@ -26,4 +26,41 @@ def provenance(resolved: Resolved, seed: int) -> dict[str, Any]:
             }
             for pool in resolved.pools
         },
+        "validation": validation(resolved),
+    }
+
+
+def validation(resolved: Resolved) -> dict[str, Any]:
+    """Return what each headline number rests on, and with which error that was checked.
+
+    `service_times` is "calibrated" (fitted to measurements; errors are of rows held back from the fit), "estimated"
+    (from GPU facts, with the band of measured / estimated) or "given" (by the scenario). `host_time` is "calibrated",
+    "assumed" (the scenario says so) or "left out". `end_to_end` is the error of whole runs of this very deployment
+    against measured ones, None where nobody compared them.
+    """
+    client = resolved.scenario.client
+    return {
+        "clock": client.clock,
+        "network_s": client.request_network_s + client.response_network_s,
+        "end_to_end": None,
+        "pools": {pool.name: _pool_validation(pool) for pool in resolved.pools},
+    }
+
+
+def _pool_validation(pool: ResolvedPool) -> dict[str, Any]:
+    origin, host_time_s = pool.times.origin, pool.settings.host_time_s
+    band = origin.facts.get("band")
+    guessed = "given" if band is None else "estimated"
+    if host_time_s <= 0 and pool.settings.host_time_per_seq_s <= 0:
+        host_time = "left out"
+    else:
+        host_time = "calibrated" if host_time_s == origin.facts.get("host_iteration_s") else "assumed"
+    return {
+        "service_times": "calibrated" if origin.measured else guessed,
+        "name": origin.name,
+        "held_back_error_median": origin.facts.get("held_back_error_median"),
+        "held_back_error_p90": origin.facts.get("held_back_error_p90"),
+        "band": band,
+        "host_time": host_time,
+        "host_time_s": host_time_s,
     }

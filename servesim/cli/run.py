@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from servesim.cli.group import debug_option
 
 if TYPE_CHECKING:
     from servesim.experiment.result import Result
+    from servesim.scenario.schema import Scenario
 
 _SLO_MISSED, _OVERLOADED = 3, 4
 _EPILOG = """
@@ -20,7 +22,8 @@ Examples:
   servesim run chat.yaml
   servesim run chat.yaml --set workload.classes.chat.arrivals.request_rate_rps=12
   servesim run chat.yaml --set 'pools.main.router={kind: power_of_d, d: 3}'
-  servesim run chat.yaml --seed 7 -o results/chat --strict
+  servesim run chat.yaml --why
+  servesim run chat.yaml --seed 7 -o results/chat --pictures --strict
 """
 
 
@@ -35,10 +38,15 @@ Examples:
 @click.option(
     "--format",
     "style",
-    type=click.Choice(["table", "json"]),
+    type=click.Choice(["table", "json", "markdown"]),
     default="table",
     show_default=True,
     help="Of the summary.",
+)
+@click.option("--why", is_flag=True, help="Try changes of one setting each and say which would help most.")
+@click.option("--pictures", is_flag=True, help="Draw latency, timeline and causes into DIR too.")
+@click.option(
+    "--picture-format", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of --pictures."
 )
 @click.option("--strict", is_flag=True, help="Exit with 3 if an SLO attainment is missed, with 4 if overloaded.")
 @click.option(
@@ -60,19 +68,28 @@ def run(
     output: Path | None,
     force: bool,
     style: str,
+    why: bool,
+    pictures: bool,
+    picture_format: str,
     strict: bool,
     allow_paths: tuple[Path, ...],
     quiet: bool,
 ) -> None:
     """Simulate SCENARIO once and summarise what happened."""
     from servesim.cli.output import checked_target
+    from servesim.report.why import with_words
+    from servesim.scenario.load import load
 
+    if pictures and output is None:
+        raise click.UsageError("--pictures needs -o DIR to draw into", ctx)
     target = None if output is None else checked_target(output, force=force)
     settings = overrides if seed is None else (*overrides, f"seed={seed}")
-    result = _simulated(scenario, settings, allow_paths, quiet)
+    loaded = load(scenario, settings, allow_paths=allow_paths)
+    result = _simulated(loaded, scenario, settings, quiet)
+    summary = with_words(result.summary, _changes(loaded, result) if why else None)
     if target is not None:
-        result.write(target)
-    _show(result.summary, style)
+        result.write(target, summary, _artist(result, summary, picture_format) if pictures else None)
+    _show(summary, style)
     missed = missed_slos(result)
     if not quiet:
         for message in missed:
@@ -81,23 +98,39 @@ def run(
         ctx.exit(_OVERLOADED if result.overloaded else _SLO_MISSED if missed else 0)
 
 
-def _simulated(scenario: Path, overrides: tuple[str, ...], allow_paths: tuple[Path, ...], quiet: bool) -> Result:
+def _simulated(loaded: Scenario, path: Path, overrides: tuple[str, ...], quiet: bool) -> Result:
     from servesim.cli.progress import progress_bar
     from servesim.errors import InputError
     from servesim.experiment.simulate import simulate
-    from servesim.scenario.load import load, positioned
+    from servesim.scenario.load import positioned
 
-    loaded = load(scenario, overrides, allow_paths=allow_paths)
     try:
         with progress_bar(loaded, enabled=not quiet) as progress:
             return simulate(loaded, progress=progress)
     except InputError as error:
-        raise InputError(positioned(error.problems, scenario, overrides)) from error
+        raise InputError(positioned(error.problems, path, overrides)) from error
+
+
+def _changes(loaded: Scenario, result: Result) -> dict[str, Any]:
+    from servesim.experiment.why_verify import verify
+
+    return verify(loaded, result)
+
+
+def _artist(result: Result, summary: dict[str, Any], style: str) -> Callable[[Path], None]:
+    from servesim.report.pictures import draw
+
+    return lambda directory: draw(result.record, summary, directory, style)
 
 
 def _show(summary: dict[str, Any], style: str) -> None:
     if style == "json":
         click.echo(json.dumps(summary, indent=2, allow_nan=False))
+        return
+    if style == "markdown":
+        from servesim.report.markdown import markdown
+
+        click.echo(markdown(summary), nl=False)
         return
     from rich.console import Console
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,12 @@ class Result:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The summary of docs/metrics.md: plain data, ready for JSON."""
+        """The summary of docs/metrics.md and docs/reading-results.md: plain data, ready for JSON."""
+        from servesim.experiment.why import why
         from servesim.metrics.summary import summarise
 
-        return summarise(self.record)
+        summary = summarise(self.record)
+        return {**summary, "why": why(self.record, self.scenario, summary)}
 
     @property
     def overloaded(self) -> bool:
@@ -57,8 +60,16 @@ class Result:
 
         return token_times(self.record, request_id)
 
-    def write(self, directory: str | Path) -> None:
+    def write(
+        self,
+        directory: str | Path,
+        summary: dict[str, Any] | None = None,
+        more: Callable[[Path], None] | None = None,
+    ) -> None:
         """Write summary.json, scenario.resolved.yaml, requests.parquet and timeseries.parquet to `directory`.
+
+        `summary` is written instead of this result's own, with more said in it; `more` is called with the folder in
+        the making to add files.
 
         The files are made under a temporary name beside it and moved into place at the end, so that a killed run
         leaves either nothing or something whole. An existing directory is replaced.
@@ -70,11 +81,13 @@ class Result:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            text = json.dumps(self.summary, indent=2, allow_nan=False)
+            text = json.dumps(self.summary if summary is None else summary, indent=2, allow_nan=False)
             (work / "summary.json").write_text(text + "\n", encoding="utf-8")
             (work / "scenario.resolved.yaml").write_text(to_yaml(self.scenario), encoding="utf-8")
             write_requests_parquet(self.record, work / "requests.parquet")
             write_timeseries_parquet(self.record, work / "timeseries.parquet")
+            if more is not None:
+                more(work)
             work.chmod(0o755)
             old = work.with_name(work.name + ".old")
             if target.exists():  # moved aside, not deleted first: a kill in between loses nothing

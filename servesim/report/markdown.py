@@ -1,0 +1,35 @@
+"""The summary of a run as Markdown, for a job summary or an issue."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from servesim.report.grids import Grid, changes_grid, grids
+from servesim.report.validation import validation_lines
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def markdown(summary: dict[str, Any]) -> str:
+    """Return the tables and sentences of `print_summary` as GitHub-flavoured Markdown, ending in a line break."""
+    parts = [f"### {_escaped(summary['scenario'])}, seed {summary['seed']}"]
+    parts += [_table(grid) for grid in grids(summary)]
+    parts += [f"*{_escaped(line)}*" for line in validation_lines(summary)]
+    why = summary.get("why", {})
+    if tried := why.get("changes"):
+        parts.append(_table(changes_grid(tried)))
+    if words := why.get("words"):
+        parts.append("\n".join(f"- {_escaped(sentence)}" for sentence in words))
+    parts += [f"**WARNING** {_escaped(warning)}" for warning in summary["warnings"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(grid: Grid) -> str:
+    rule = ("---", *("---:" for _ in grid.headers[1:]))
+    rows = [tuple(map(_escaped, row)) for row in (grid.headers, *grid.rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", text)

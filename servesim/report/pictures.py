@@ -1,0 +1,63 @@
+"""Pictures of a run: latencies, what happened over time, and where the time of the slowest requests went.
+
+matplotlib is imported when something is drawn and never asked for a display. The same record gives the same bytes
+(under one version of matplotlib): no dates, no random ids. Lines differ by dashes and bars by hatches, so that a print
+in black and white says the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servesim.metrics.record import RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "servesim",
+    "svg.fonttype": "path",
+}
+_DPI = 130
+
+
+def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str = "png") -> None:
+    """Write latency, timeline and causes, as `style` ("png" or "svg"), to `directory`.
+
+    A picture that would be empty, because no request completed or nothing ran, is left out.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from servesim.report.picture_causes import causes
+    from servesim.report.picture_latency import latency
+    from servesim.report.picture_timeline import timeline
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # not the user's own: pictures are the same everywhere
+        settings: Any = matplotlib.rcParams  # their type lists every key, and differs between versions
+        settings.update(_STYLE)
+        for name, fill in (("latency", latency), ("timeline", timeline), ("causes", causes)):
+            figure = Figure(layout="constrained")
+            FigureCanvasAgg(figure)
+            if fill(figure, record, summary):
+                _save(figure, directory / f"{name}.{style}", style)
+
+
+def _save(figure: Figure, path: Path, style: str) -> None:
+    metadata = {"Software": None} if style == "png" else {"Date": None, "Creator": None}
+    figure.savefig(path, format=style, dpi=_DPI, metadata=metadata)
