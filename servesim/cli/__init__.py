@@ -5,7 +5,11 @@ from __future__ import annotations
 import click
 
 from servesim.cli.group import CommandGroup
+from servesim.cli.list import list_choices
+from servesim.cli.new import new
 from servesim.cli.run import run
+from servesim.cli.schema import schema
+from servesim.cli.workload import workload
 
 _EPILOG = """
 \b
@@ -29,3 +33,7 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(list_choices)
+main.add_command(schema)
+main.add_command(new)
+main.add_command(workload)

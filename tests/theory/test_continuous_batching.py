@@ -38,7 +38,7 @@ def test_mean_latency_and_utilisation() -> None:
 def test_mean_latency_near_saturation() -> None:
     """cb-T-heavy 1266.355 ms at 94 % of the saturation rate."""
     (latency,) = replicate(decode_only(19.5, 120_000), [mean_sojourn], range(16))
-    assert_agrees(latency, 1.2663546883390675, 0.02)
+    assert_agrees(latency, 1.2663546883390675, 0.03)
 
 
 def test_saturation_throughput() -> None:

@@ -1,0 +1,1 @@
+"""Logs of real traffic as workloads: reading any of the usual formats, describing them, fitting compact laws."""
