@@ -246,10 +246,10 @@ class ContinuousEngine:
         """Look again at the next boundary: cut the planned run there."""
         if self._phase != _RUNNING:
             return
-        ahead = self._ahead
-        # A decision in one-ahead mode lies one iteration before the batch it is about.
-        planned = self._planned - ahead
-        first = self._decided + 1 - ahead
+        # In one-ahead mode a decision lies one iteration before the batch it is about.
+        lookahead = 1 if self._ahead else 0
+        planned = self._planned - lookahead
+        first = self._decided + 1 - lookahead
         if planned <= first:
             return
         clock = self._clock
@@ -257,7 +257,7 @@ class ContinuousEngine:
         j = iterations_until(self._run_start_s, self._first_s, self._bend_s, clock.now_s, inclusive)
         j = max(j, first)
         if j < planned:
-            self._planned = j + ahead
+            self._planned = j + lookahead
             clock.arm(self._alarm, boundary_s(self._run_start_s, self._first_s, self._bend_s, j))
 
     # ---- boundaries -------------------------------------------------------------------------------------------
