@@ -149,6 +149,6 @@ def test_hostile_documents_are_refused_fast_and_briefly(text: str) -> None:
     started_s = time.process_time()
     with pytest.raises(InputError) as caught:
         parse(text)
-    assert time.process_time() - started_s < 2  # seen: at most 1.2, on a busy machine
+    assert time.process_time() - started_s < 20  # against hanging; 0.1 s is usual, 1.2 s the worst seen
     assert len(str(caught.value)) < 100_000
     assert len(caught.value.problems) <= 51

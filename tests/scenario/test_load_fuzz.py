@@ -30,7 +30,7 @@ def answered(text: str, overrides: tuple[str, ...] = ()) -> None:
     started_s = time.process_time()
     with suppress(InputError):
         assert isinstance(parse(text, overrides=overrides), Scenario)
-    assert time.process_time() - started_s < 1
+    assert time.process_time() - started_s < 20  # against hanging; milliseconds are usual
 
 
 @FAST

@@ -1,7 +1,6 @@
 """Streams of requests: stop rules, reproducibility, memory and speed."""
 
 import math
-import time
 from collections.abc import Iterator
 from itertools import chain, islice
 
@@ -153,18 +152,6 @@ def test_a_faulty_length_law_is_stopped(tokens):
 def test_a_million_requests_are_streamed():
     blocks = ClassLoad("chat", POISSON, LENGTHS, seed=1, num_requests=10**9).blocks()
     assert max(len(block.arrival_s) for block in islice(blocks, 20)) <= 4096
-
-
-def test_a_hundred_thousand_requests_are_cheap():
-    fixed = IndependentLengths(FixedLength(tokens=512), FixedLength(tokens=128))
-
-    def seconds() -> float:
-        start_s = time.process_time()
-        count = sum(len(b.arrival_s) for b in ClassLoad("c", POISSON, fixed, seed=1, num_requests=100_000).blocks())
-        assert count == 100_000
-        return time.process_time() - start_s
-
-    assert min(seconds() for _ in range(5)) < 0.025
 
 
 def test_joint_lengths_in_a_load():

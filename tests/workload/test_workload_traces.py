@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import time
 from itertools import chain
 
 import pytest
@@ -257,14 +256,3 @@ def test_recorded_azure_traces(traces, name, rows, span_s):
 @pytest.mark.parametrize(("name", "rows"), [("conversation", 12_031), ("synthetic", 3_993)])
 def test_recorded_mooncake_traces(traces, name, rows):
     assert len(replay(MooncakeTraceArrivals(path=str(traces / "mooncake" / f"{name}_trace.jsonl")))) == rows
-
-
-def test_the_azure_hour_loads_fast(traces):
-    trace = AzureTraceArrivals(path=str(traces / "azure2023" / "AzureLLMInferenceTrace_conv.csv"))
-
-    def seconds() -> float:
-        start_s = time.process_time()
-        assert sum(len(block.arrival_s) for block in trace.joint()) == 19_366
-        return time.process_time() - start_s
-
-    assert min(seconds() for _ in range(3)) < 0.060
