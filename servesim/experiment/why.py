@@ -46,7 +46,12 @@ def why(record: RunRecord, scenario: Scenario, summary: dict[str, Any]) -> dict[
         for pool in record.pools
         if isinstance(engine := scenario.pools[pool.name].engine, ContinuousBatching)
     }
-    ended_s = {pool.name: last_tokens_s(record, pool) for pool in record.pools if pool.name in limits}
+    # Only one-ahead scheduling asks when sequences ended; it is a number per request, so it is not made for nothing.
+    ended_s = {
+        pool.name: last_tokens_s(record, pool) if limits[pool.name].ahead else [np.empty(0) for _ in pool.replicas]
+        for pool in record.pools
+        if pool.name in limits
+    }
     found: dict[str, Any] = {}
     for name, kind in LATENCIES.items():
         p99 = summary["classes"]["all"][kind]["p99"]

@@ -93,10 +93,10 @@ def _host_s(chunk: Columns, limits: Limits) -> Floats:
 
 def last_tokens_s(record: RunRecord, pool: PoolRecord) -> list[Floats]:
     """Return, for each replica of a pool, when its requests completed, sorted."""
-    times, replicas = [np.empty(0)], [np.empty(0)]
+    times, replicas = [np.empty(0)], [np.empty(0, np.int32)]
     for done in completed_chunks(record):
         times.append(done["finish_s"].copy())
-        replicas.append(done["replica"] - pool.first_replica)
+        replicas.append((done["replica"] - pool.first_replica).astype(np.int32))
     finish_s, replica = np.concatenate(times), np.concatenate(replicas)
     order = np.lexsort((finish_s, replica))
     edges = np.searchsorted(replica[order], np.arange(len(pool.replicas) + 1))
@@ -179,11 +179,12 @@ def _on_replica(
     replica: ReplicaRecord, limits: Limits, ended_s: Floats, waits: Waits, longest_tokens: float
 ) -> dict[str, float]:
     queued_s, scheduled_s = waits.queued_s, waits.scheduled_s
-    chunks = list(named_chunks(replica.runs))
-    start_s = np.concatenate([chunk["start_s"] for chunk in chunks])
-    first_s, bend_s = (np.concatenate([chunk[name] for chunk in chunks]) for name in ("first_s", "bend_s"))
-    lasts_s = np.concatenate([duration_s(chunk) for chunk in chunks])
-    state = np.concatenate([_states(c, _held_seqs(c, limits, ended_s), limits, longest_tokens) for c in chunks])
+    start_s, first_s, bend_s = replica.runs.column("start_s", "first_s", "bend_s")
+    lasts_parts, state_parts = [], []
+    for chunk in named_chunks(replica.runs):  # never the whole log at once
+        lasts_parts.append(duration_s(chunk))
+        state_parts.append(_states(chunk, _held_seqs(chunk, limits, ended_s), limits, longest_tokens).astype(np.int8))
+    lasts_s, state = np.concatenate(lasts_parts), np.concatenate(state_parts)
     looked_at_s = queued_s
     for _ in range(1 + limits.ahead):  # one iteration ahead, the next batch is decided already
         looked_at_s = _iteration_end_s(looked_at_s, start_s, lasts_s, first_s, bend_s)
