@@ -16,13 +16,14 @@ class Pool:
         self.replicas = replicas
         self.first_replica = first_replica
         self._choose = router.choose
+        self._submit = [replica.submit for replica in replicas]
         # With one replica there is nothing to choose, so the router is neither asked nor told.
         routed = len(replicas) > 1
         self.submit: Callable[[Request], None] = self._route if routed else replicas[0].submit
         self.ended: Callable[[int], None] | None = router.ended if routed else None
 
     def _route(self, request: Request) -> None:
-        self.replicas[self._choose(request)].submit(request)
+        self._submit[self._choose(request)](request)
 
     def cancel(self, request: Request, outcome: int) -> None:
         """End a request with `outcome` now."""

@@ -156,14 +156,15 @@ def million() -> None:
     peaks = {}
     for requests in (100_000, 1_000_000):
         code = (
-            "import resource, sys\nfrom tests.bench.__main__ import scenario\nfrom servesim import simulate\n"
-            f"result = simulate(scenario('w1', {requests}))\nresult.summary\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+            "import resource\nfrom tests.bench.__main__ import scenario\nfrom servesim import simulate\n"
+            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+            f"result = simulate(scenario('w1', {requests}))\nprint(peak())\nresult.summary\nprint(peak())"
         )
         out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        peaks[requests] = int(out.stdout)
-    growth = (peaks[1_000_000] - peaks[100_000]) / 900_000
-    print(f"one million requests with summary: peak {peaks[1_000_000] / 1e6:.0f} MB, {growth:.0f} bytes of growth each")
+        peaks[requests] = [int(line) for line in out.stdout.split()]
+    for label, small, large in zip(("simulate()", "with its summary"), *peaks.values(), strict=True):
+        growth = (large - small) / 900_000
+        print(f"one million requests, {label}: peak {large / 1e6:.0f} MB, {growth:.0f} bytes of growth each")
 
 
 def main() -> None:
