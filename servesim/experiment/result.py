@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from servesim.errors import ServesimError
 from servesim.metrics.record import RunRecord
 from servesim.scenario.schema import Scenario
 
@@ -78,6 +79,8 @@ class Result:
         from servesim.scenario.dump import to_yaml
 
         target = Path(directory)
+        if target.exists() and not (target / "summary.json").exists() and (target.is_file() or any(target.iterdir())):
+            raise ServesimError(f"{target} holds something that is not a result; it is left as it is")
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:

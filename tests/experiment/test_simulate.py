@@ -14,7 +14,7 @@ import pytest
 
 import servesim
 from servesim.engine.reference import ReferenceEngine
-from servesim.errors import InputError, LimitReached
+from servesim.errors import InputError, LimitReached, ServesimError
 from servesim.registry import kinds
 from tests.data import ROOT, shared_data
 
@@ -295,3 +295,15 @@ def test_a_target_for_the_pooled_itl_is_judged_apart_from_goodput(target_s: floa
     assert with_target["all"]["itl_met"] is met
     assert without["chat"]["itl_met"] is None
     assert with_target["chat"]["goodput_rps"] == without["chat"]["goodput_rps"]
+
+
+def test_writing_never_replaces_a_directory_that_is_no_result(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("years of work")
+    result = servesim.simulate(scenario())
+    with pytest.raises(ServesimError, match="not a result"):
+        result.write(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter1.txt").read_text() == "years of work"
+    result.write(tmp_path / "out")
+    result.write(tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
