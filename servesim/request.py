@@ -155,6 +155,22 @@ class Request:
             self.last_row,
         )
 
+    def refuse(self, reason: str, now_s: float) -> None:
+        """End as rejected, now and for `reason`."""
+        self.reason = reason
+        self.outcome = REJECTED
+        self.stage = GONE
+        self.fill()
+        self.finish_s = now_s
+
+    def end_cancelled(self) -> None:
+        """End at the time its client left, once the engine holds nothing of it; what came later it never got."""
+        self.stage = GONE
+        self.fill()
+        self.finish_s = self.cancelled_s
+        if self.first_token_s > self.cancelled_s:
+            self.first_token_s = nan
+
     def fill(self) -> None:
         """Give what never happened to this request its 'never' value; a completed one has everything."""
         for name in ("first_scheduled_s", "first_token_s", "finish_s"):

@@ -42,11 +42,6 @@ def quantizations() -> tuple[str, ...]:
     return tuple(sorted(_WEIGHT_BITS))
 
 
-def kv_cache_dtypes() -> tuple[str, ...]:
-    """Return the names of all KV-cache formats, sorted."""
-    return tuple(sorted(_KV_BYTES))
-
-
 def kv_bytes(kv_cache_dtype: str) -> float:
     """Return the bytes of one number in the KV cache; InputError for an unknown name."""
     width = _KV_BYTES.get(kv_cache_dtype)

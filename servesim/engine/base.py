@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from servesim.metrics.spool import Spool
@@ -21,9 +20,6 @@ class Replica(Protocol):
 
     def cancel(self, request: Request, outcome: int) -> None:
         """End a request with `outcome`: its client is gone."""
-
-
-Record = Callable[[Request], None]
 
 
 class EngineSpec(KindSpec):

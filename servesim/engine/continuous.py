@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from heapq import heappop, heappush
-from math import nan
 
 from servesim.engine.kv import BlockCounter, blocks_for
 from servesim.engine.settings import RUN_COLUMNS, SEGMENT_COLUMNS, EngineSettings, refuse_too_many
@@ -27,7 +26,6 @@ from servesim.request import (
     LEAVING,
     PENDING,
     PREFILL,
-    REJECTED,
     WAITING,
     Request,
 )
@@ -220,11 +218,7 @@ class ContinuousEngine:
             self._poke()
 
     def _cancelled(self, request: Request) -> None:
-        request.stage = GONE
-        request.fill()
-        request.finish_s = request.cancelled_s
-        if request.first_token_s > request.cancelled_s:
-            request.first_token_s = nan
+        request.end_cancelled()
         self._record(request)
 
     @property
@@ -234,11 +228,8 @@ class ContinuousEngine:
 
     def _reject(self, request: Request, tokens: int) -> None:
         limit = self.settings.max_model_len
-        request.reason = "exceeds max_model_len" if tokens > limit else "needs more KV blocks than the replica has"
-        request.outcome = REJECTED
-        request.finish_s = self._clock.now_s
-        request.stage = GONE
-        request.fill()
+        reason = "exceeds max_model_len" if tokens > limit else "needs more KV blocks than the replica has"
+        request.refuse(reason, self._clock.now_s)
         request.done(request)
         self._record(request)
 
@@ -354,7 +345,7 @@ class ContinuousEngine:
             request.stage = DECODE
             self._decode_seqs += 1
             self._context_tokens += context
-            residue = -tail % size  # BlockCounter.enter, written out: once per request
+            residue = -tail % size  # the opposite of BlockCounter.leave, in place: once per request
             due[residue] += 1
             due[residue + size] += 1
             heappush(ends, (end, request.order, request))

@@ -30,15 +30,8 @@ class BlockCounter:
         self.usable = self.free = num_gpu_blocks - 1
         self.due = [0] * (2 * block_size)
 
-    def enter(self, tail: int) -> None:
-        """Count a sequence that starts decoding; `tail` is its context minus the iteration index."""
-        size = self.block_size
-        residue = -tail % size
-        self.due[residue] += 1
-        self.due[residue + size] += 1
-
     def leave(self, tail: int) -> None:
-        """Stop counting a sequence entered with the same `tail`."""
+        """Stop counting a sequence whose context minus the iteration index is `tail`."""
         size = self.block_size
         residue = -tail % size
         self.due[residue] -= 1

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import nan
 
 from servesim.engine.kv import blocks_for
 from servesim.engine.settings import RUN_COLUMNS, SEGMENT_COLUMNS, EngineSettings, refuse_too_many
@@ -26,7 +25,6 @@ from servesim.request import (
     LEAVING,
     PENDING,
     PREFILL,
-    REJECTED,
     WAITING,
     Request,
 )
@@ -186,20 +184,12 @@ class ReferenceEngine:
                 self._clock.arm(self._start_alarm, self._clock.now_s)
 
     def _reject(self, request: Request, reason: str) -> None:
-        request.reason = reason
-        request.outcome = REJECTED
-        request.finish_s = self._clock.now_s
-        request.stage = GONE
-        request.fill()
+        request.refuse(reason, self._clock.now_s)
         request.done(request)
         self._record(request)
 
     def _end_cancelled(self, request: Request) -> None:
-        request.stage = GONE
-        request.fill()
-        request.finish_s = request.cancelled_s
-        if request.first_token_s > request.cancelled_s:
-            request.first_token_s = nan
+        request.end_cancelled()
         self._record(request)
 
     # ---- the loop ---------------------------------------------------------------------------------------------

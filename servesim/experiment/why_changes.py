@@ -39,19 +39,18 @@ def changes(scenario: Scenario) -> list[Change]:
         change
         for name, pool in resolved.pools.items()
         if isinstance(pool.engine, ContinuousBatching)
-        for change in _PoolChanges(scenario, name, pool, pool.engine).all()
+        for change in _PoolChanges(scenario, name, pool.engine).all()
     ]
 
 
 class _PoolChanges:
     """Changes of one pool. `found` is its resolved engine; changes are made to what the scenario says."""
 
-    def __init__(self, scenario: Scenario, name: str, found_pool: PoolSpec, found: ContinuousBatching) -> None:
+    def __init__(self, scenario: Scenario, name: str, found: ContinuousBatching) -> None:
         self._scenario = scenario
         self._name = name
         self._pool = scenario.pools[name]
         self._engine = scenario.pools[name].engine
-        self._found_pool = found_pool
         self._found = found
 
     def all(self) -> Iterator[Change]:
