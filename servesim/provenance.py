@@ -6,7 +6,8 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from servesim.scenario.resolve import Resolved, ResolvedPool, semantics
+from servesim.engine.base import Plan
+from servesim.scenario.resolve import Resolved
 
 
 def provenance(resolved: Resolved, seed: int) -> dict[str, Any]:
@@ -16,13 +17,13 @@ def provenance(resolved: Resolved, seed: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": version("numpy"),
         "seed": seed,
-        "engine_semantics": semantics(),
+        "engine_semantics": {pool.name: pool.plan.semantics for pool in resolved.pools},
         "service_times": {
             pool.name: {
-                "name": pool.times.origin.name,
-                "measured": pool.times.origin.measured,
-                "note": pool.times.origin.note,
-                **pool.times.origin.facts,
+                "name": pool.plan.origin.name,
+                "measured": pool.plan.origin.measured,
+                "note": pool.plan.origin.note,
+                **pool.plan.origin.facts,
             }
             for pool in resolved.pools
         },
@@ -35,7 +36,8 @@ def validation(resolved: Resolved) -> dict[str, Any]:
 
     `service_times` is "calibrated" (fitted to measurements; errors are of rows held back from the fit), "estimated"
     (from GPU facts, with the band of measured / estimated) or "given" (by the scenario). `host_time` is "calibrated",
-    "assumed" (the scenario says so) or "left out". `end_to_end` is the error of whole runs of this very deployment
+    "assumed" (the scenario says so), "left out", or
+    "included" in the service times. `end_to_end` is the error of whole runs of this very deployment
     against measured ones, None where nobody compared them.
     """
     client = resolved.scenario.client
@@ -43,24 +45,20 @@ def validation(resolved: Resolved) -> dict[str, Any]:
         "clock": client.clock,
         "network_s": client.request_network_s + client.response_network_s,
         "end_to_end": None,
-        "pools": {pool.name: _pool_validation(pool) for pool in resolved.pools},
+        "pools": {pool.name: _pool_validation(pool.plan) for pool in resolved.pools},
     }
 
 
-def _pool_validation(pool: ResolvedPool) -> dict[str, Any]:
-    origin, host_time_s = pool.times.origin, pool.settings.host_time_s
+def _pool_validation(plan: Plan) -> dict[str, Any]:
+    origin, host_time = plan.origin, plan.host_time
     band = origin.facts.get("band")
     guessed = "given" if band is None else "estimated"
-    if host_time_s <= 0 and pool.settings.host_time_per_seq_s <= 0:
-        host_time = "left out"
-    else:
-        host_time = "calibrated" if host_time_s == origin.facts.get("host_iteration_s") else "assumed"
     return {
         "service_times": "calibrated" if origin.measured else guessed,
         "name": origin.name,
         "held_back_error_median": origin.facts.get("held_back_error_median"),
         "held_back_error_p90": origin.facts.get("held_back_error_p90"),
         "band": band,
-        "host_time": host_time,
-        "host_time_s": host_time_s,
+        "host_time": host_time.how,
+        "host_time_s": host_time.seconds,
     }

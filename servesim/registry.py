@@ -28,6 +28,7 @@ _HOMES = {
     "router": "servesim.policies.routing",
     "scheduler": "servesim.policies.scheduling",
     "service_time": "servesim.service_time",
+    "service_law": "servesim.service_time",
     "engine": "servesim.engine",
 }
 

@@ -56,6 +56,7 @@ _WORKING = (
     "start_host_s",
     "tail",
     "timeout",
+    "work_s",
 )
 
 
@@ -104,6 +105,7 @@ class Request:
     mark_s: float
     mark_host_s: float
     start_host_s: float
+    work_s: float
 
     def __init__(
         self,

@@ -14,8 +14,9 @@ from functools import partial
 from heapq import heappop, heappush
 
 from servesim.engine.kv import BlockCounter, blocks_for
-from servesim.engine.settings import RUN_COLUMNS, SEGMENT_COLUMNS, EngineSettings, refuse_too_many
+from servesim.engine.settings import EngineSettings, refuse_too_many
 from servesim.engine.timing import Shape, Timing, boundary_s, iterations_until
+from servesim.metrics.record import RUN_COLUMNS, SEGMENT_COLUMNS, ReplicaRecord
 from servesim.metrics.spool import Spool
 from servesim.policies.scheduling.base import Scheduler
 from servesim.request import (
@@ -225,6 +226,17 @@ class ContinuousEngine:
     def outstanding(self) -> int:
         """Requests submitted to the scheduler and not yet released."""
         return self.waiting + len(self.running)
+
+    def spools(self) -> list[Spool]:
+        """Return the logs that grow as the replica works."""
+        return [self.runs, self.segments]
+
+    def log(self) -> ReplicaRecord:
+        """Return what the replica did."""
+        settings = self.settings
+        return ReplicaRecord(
+            self.runs, self.segments, settings.num_gpu_blocks - 1, settings.block_size, settings.max_num_seqs
+        )
 
     def _reject(self, request: Request, tokens: int) -> None:
         limit = self.settings.max_model_len

@@ -8,23 +8,6 @@ from servesim.engine.kv import UNLIMITED_BLOCKS
 from servesim.errors import ServesimError
 from servesim.request import Request
 
-# Rows of a replica's log: one per run of iterations with an unchanged batch (see servesim.engine.timing).
-RUN_COLUMNS = (
-    "start_s",
-    "decode_seqs",
-    "context_tokens",
-    "prefill_seqs",
-    "prefill_tokens",
-    "first_s",
-    "bend_s",
-    "used_blocks_first",
-    "iterations",
-    "used_blocks_last",
-)
-
-# Decode intervals that ended in a preemption, and the gap until the next token of the same request.
-SEGMENT_COLUMNS = ("request_id", "class_index", "replica", "first_row", "last_row", "gap_start_s", "gap_end_s")
-
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:

@@ -6,12 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from servesim.engine.base import EngineSpec
+from servesim.engine.base import EngineSpec, Site
+from servesim.engine.continuous_plan import ContinuousPlan, plan_of
 from servesim.policies.scheduling.base import Scheduler
 from servesim.policies.scheduling.fcfs import Fcfs
 from servesim.registry import Kind, Named, register
-
-SEMANTICS = "vLLM 0.33 V1 scheduler (identical batches checked against 0.32 logs)"
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -72,3 +71,7 @@ class ContinuousBatching(EngineSpec):
         if isinstance(self.num_gpu_blocks, int) and self.num_gpu_blocks < 2:
             raise ValueError("num_gpu_blocks must be at least 2: one block is vLLM's null block")
         return self
+
+    def resolve(self, site: Site) -> ContinuousPlan:
+        """Return the plan: vLLM's defaults filled in, memory and iteration times looked up."""
+        return plan_of(self, site)

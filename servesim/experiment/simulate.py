@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from servesim import rng as random_streams
-from servesim.engine.base import Replica
-from servesim.engine.continuous import ContinuousEngine
-from servesim.engine.reference import ReferenceEngine
+from servesim.engine.base import Replica, Surroundings
 from servesim.engine.timing import boundary_s
 from servesim.errors import InputError, LimitReached
 from servesim.experiment.result import Result
-from servesim.metrics.record import ClassRecord, PoolRecord, ReplicaRecord, RunRecord, Slo
+from servesim.metrics.record import ClassRecord, PoolRecord, RunRecord, Slo
 from servesim.metrics.spool import Spool
 from servesim.provenance import provenance
 from servesim.scenario.resolve import Resolved, ResolvedPool, resolve
@@ -35,14 +34,14 @@ def simulate(
     scenario: Scenario | str | Path,
     seed: int | None = None,
     progress: Progress | None = None,
-    engine: type[ContinuousEngine] | type[ReferenceEngine] = ContinuousEngine,
+    reference: bool = False,
 ) -> Result:
     """Run a scenario once and return what happened.
 
     `seed` replaces the scenario's; the same scenario and seed give the same result. `progress(now_s, requests)` is
-    called now and then with the simulated time and the requests that have entered. `engine=ReferenceEngine` runs the
-    slow step-by-step definition instead, for checking. Raises InputError for a scenario that cannot be run and
-    LimitReached when one of its `limits` stops it.
+    called now and then with the simulated time and the requests that have entered. `reference` runs the slow
+    step-by-step definition of an engine that has one instead, for checking. Raises InputError for a scenario that
+    cannot be run and LimitReached when one of its `limits` stops it.
     """
     if isinstance(scenario, str | Path):
         from servesim.scenario.load import load
@@ -52,7 +51,7 @@ def simulate(
         raise InputError(f"simulate() takes a Scenario or the path of one, not {type(scenario).__name__}")
     seed = scenario.seed if seed is None else _checked_seed(seed)
     resolved = resolve(scenario.model_copy(update={"seed": seed}))
-    return _Run(resolved, seed, progress, engine).result()
+    return _Run(resolved, seed, progress, reference).result()
 
 
 class _Run:
@@ -63,17 +62,17 @@ class _Run:
         resolved: Resolved,
         seed: int,
         progress: Progress | None,
-        engine: type[ContinuousEngine] | type[ReferenceEngine],
+        reference: bool,
     ) -> None:
         self._resolved = resolved
         self._seed = seed
         self._progress = progress
-        self._engine = engine
+        self._reference = reference
         limits = resolved.scenario.limits
         self._clock = Clock(limits.max_events, limits.max_time_s, limits.max_events_per_instant, self._watch)
         self._gateway = Gateway(self._clock)
         self._spools: list[Spool] = [self._gateway.records]
-        self._replicas: list[ContinuousEngine | ReferenceEngine] = []
+        self._replicas: list[Replica] = []
         self._pools = {pool.name: self._build_pool(pool) for pool in resolved.pools}
         self._loads: list[ClassLoad] = []
         classes = resolved.scenario.workload.classes
@@ -81,13 +80,12 @@ class _Run:
 
     def _build_pool(self, pool: ResolvedPool) -> Pool:
         first = len(self._replicas)
-        replicas: list[Replica] = []
-        for index in range(first, first + pool.spec.replicas):
-            scheduler = pool.spec.engine.scheduler.live()  # type: ignore[attr-defined]
-            replica = self._engine(self._clock, index, pool.settings, scheduler, pool.times, self._gateway.record)
-            replicas.append(replica)
-            self._replicas.append(replica)
-            self._spools += [replica.runs, replica.segments]
+        stream = partial(random_streams.stream, self._seed, "pool", pool.name)
+        names = tuple(self._resolved.scenario.workload.classes)
+        build = pool.plan.builder(Surroundings(self._clock, self._gateway.record, stream, names), self._reference)
+        replicas = [build(first + number) for number in range(pool.spec.replicas)]
+        self._replicas += replicas
+        self._spools += [spool for replica in replicas for spool in replica.spools()]
         router = pool.spec.router.live()
         router.start(pool.spec.replicas, random_streams.stream(self._seed, "router", pool.name))
         return Pool(replicas, router, first)
@@ -137,7 +135,7 @@ class _Run:
             classes=[_class_record(scenario, name, spec) for name, spec in scenario.workload.classes.items()],
             pools=[self._pool_record(pool) for pool in self._resolved.pools],
             requests=gateway.records,
-            end_s=max(gateway.last_end_s, *(_last_boundary_s(replica.runs) for replica in self._replicas)),
+            end_s=max(gateway.last_end_s, *(_last_boundary_s(replica) for replica in self._replicas)),
             last_arrival_s=gateway.last_arrival_s,
             occupancy_s=gateway.occupancy_s,
             offered=[source.offered for source in self._sources],
@@ -146,7 +144,7 @@ class _Run:
             response_network_s=client.response_network_s,
             provenance=provenance(self._resolved, self._seed),
             warnings=[
-                *(warning for pool in self._resolved.pools for warning in pool.warnings),
+                *(warning for pool in self._resolved.pools for warning in pool.plan.warnings),
                 *gateway.rejection_warnings(),
                 *(
                     f"class {load.class_name}: left out {load.dropped_zero_output} rows of the trace without output"
@@ -158,23 +156,18 @@ class _Run:
         return Result(record, scenario)
 
     def _pool_record(self, pool: ResolvedPool) -> PoolRecord:
-        settings = pool.settings
-        first = self._pools[pool.name].replicas[0]
-        assert isinstance(first, ContinuousEngine | ReferenceEngine)
-        replicas = [
-            ReplicaRecord(
-                replica.runs, replica.segments, settings.num_gpu_blocks - 1, settings.block_size, settings.max_num_seqs
-            )
-            for replica in self._pools[pool.name].replicas
-        ]
+        replicas, plan = self._pools[pool.name].replicas, pool.plan
         return PoolRecord(
-            pool.name,
-            first.index,
-            replicas,
-            pool.times,
-            settings.max_num_batched_tokens,
-            pool.gpus_per_replica,
-            pool.usd_per_gpu_hour,
+            name=pool.name,
+            first_replica=replicas[0].index,
+            replicas=[replica.log() for replica in replicas],
+            own_compute=plan.own_compute,
+            origin=plan.origin,
+            validity=plan.validity,
+            request_level=plan.request_level,
+            forms_batches=plan.forms_batches,
+            gpus_per_replica=plan.gpus_per_replica,
+            usd_per_gpu_hour=pool.usd_per_gpu_hour,
         )
 
 
@@ -185,9 +178,9 @@ def _checked_seed(seed: int) -> int:
     return int(seed)
 
 
-def _last_boundary_s(runs: Spool) -> float:
+def _last_boundary_s(replica: Replica) -> float:
     """Return when a replica's last iteration ended; 0 if it had none."""
-    last = runs.last()
+    last = replica.spools()[0].last()
     if last is None:
         return 0.0
     iterations = int(last["iterations"])

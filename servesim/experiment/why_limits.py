@@ -49,8 +49,8 @@ def limits_of(pool: PoolRecord, engine: ContinuousBatching) -> Limits:
     """Return the limits of a pool from its record and its resolved engine."""
     one = pool.replicas[0]
     return Limits(
-        tokens=pool.max_num_batched_tokens,
-        seqs=one.max_num_seqs,
+        tokens=engine.max_num_batched_tokens or 1,
+        seqs=int(one.max_num_seqs),
         blocks=one.usable_blocks,
         block_size=one.block_size,
         reserved_blocks=int(engine.watermark * (one.usable_blocks + 1)),

@@ -7,7 +7,9 @@ from math import floor, isinf
 import numpy as np
 from numpy.typing import NDArray
 
+from servesim.metrics.chunks import Columns, named_chunks
 from servesim.metrics.definitions import Floats
+from servesim.metrics.record import Own, PoolRecord
 from servesim.service_time.base import IterationTime
 
 Ints = NDArray[np.int64]
@@ -92,3 +94,52 @@ class _DecodeSum:
 def _line_sum(base: Floats, slope: Floats, first: Floats | float, count: Floats | Ints) -> Floats:
     """Return the sum of base + slope * S over the `count` whole numbers S from `first` on."""
     return count * (base + slope * (first + 0.5 * (count - 1)))
+
+
+class AloneInPool:
+    """What requests of one pool with continuous batching would have computed alone."""
+
+    def __init__(self, times: IterationTime, max_num_batched_tokens: int, pool: PoolRecord) -> None:
+        self._alone = Alone(times, max_num_batched_tokens)
+        self._recomputed = _Recomputed(pool)
+
+    def __call__(self, done: Columns) -> Own:
+        """Return the device seconds alone of completed requests, given as REQUEST_COLUMNS of shape (n,)."""
+        prompt = done["prompt_tokens"].astype(np.int64)
+        decode = self._alone.decode_s(prompt, done["output_tokens"].astype(np.int64) - 1)
+        preempted = np.flatnonzero(done["preemptions"])
+        if len(preempted):
+            ids = done["request_id"][preempted]
+            decode[preempted] -= self._recomputed.decode_s(self._alone, ids, prompt[preempted])
+        return Own(self._alone.prefill_s(prompt), decode)
+
+
+class _Recomputed:
+    """Which decode steps of preempted requests never ran, because the recomputation emitted their token."""
+
+    def __init__(self, pool: PoolRecord) -> None:
+        ids, generated = [np.empty(0)], [np.empty(0)]
+        for replica in pool.replicas:
+            if len(replica.segments):
+                upto = np.concatenate([[0], np.cumsum(replica.runs.column("iterations")[0])])
+                for chunk in named_chunks(replica.segments):
+                    rows = [chunk[name].astype(np.int64) for name in ("first_row", "last_row")]
+                    ids.append(chunk["request_id"].copy())
+                    generated.append(upto[rows[1]] - upto[rows[0]] + 1)
+        # A request stays on its replica, whose segments are in order of time.
+        request_id, tokens = np.concatenate(ids), np.concatenate(generated)
+        order = np.argsort(request_id, kind="stable")
+        self._request_id = request_id[order]
+        total = np.cumsum(tokens[order])
+        start = np.searchsorted(self._request_id, self._request_id, side="left")
+        self._generated = (total - (total - tokens[order])[start]).astype(np.int64)
+
+    def decode_s(self, alone: Alone, request_id: Floats, prompt_tokens: Ints) -> Floats:
+        """Return the device seconds alone of the steps that never ran, summed for each of these requests."""
+        first = np.searchsorted(self._request_id, request_id, side="left")
+        count = np.searchsorted(self._request_id, request_id, side="right") - first
+        owner = np.repeat(np.arange(len(first)), count)
+        index = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
+        context = prompt_tokens[owner] + self._generated[index] - 1
+        seconds = alone.decode_s(context, np.ones(len(context), dtype=np.int64))
+        return np.bincount(owner, seconds, minlength=len(first)).astype(np.float64, copy=False)

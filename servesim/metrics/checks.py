@@ -79,7 +79,8 @@ def _check_tokens(record: RunRecord, pool: PoolRecord) -> None:
 
     In each run of iterations as many sequences decode as requests say they did. A request with a first token has that
     one, one per iteration of its decode intervals, and one from each recomputation after a preemption while decoding.
-    Prefill computes every prompt once unless something was preempted or cut off.
+    Prefill computes every prompt once unless something was preempted or cut off. Servers that answer whole requests
+    have no decode intervals: their batches hold as many requests, and prompt tokens, as requests say they were in.
     """
     decode_seqs, iterations, prefilled = [], [], 0.0
     for replica in pool.replicas:
@@ -93,6 +94,11 @@ def _check_tokens(record: RunRecord, pool: PoolRecord) -> None:
         _demand(False, f"pool {pool.name}, replica {where}: a batch and its requests disagree on who decodes")
     books = _Tokens(record, pool)
     decoded = sum(float((seqs * counts).sum()) for seqs, counts in zip(decode_seqs, iterations, strict=True))
+    if pool.request_level:
+        served = sum(float(replica.runs.column("prefill_seqs")[0].sum()) for replica in pool.replicas)
+        text = f"pool {pool.name}: batches held {served:.0f} requests, {books.started} say that they were in one"
+        _demand(served == books.started, text)
+        decoded = books.generated - books.started
     resumed = sum(len(replica.segments) for replica in pool.replicas)
     text = f"pool {pool.name}: iterations made {decoded + books.started + resumed:.0f} output tokens"
     _demand(decoded + books.started + resumed == books.generated, f"{text}, requests report {books.generated:.0f}")

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servesim.metrics.chunks import Columns, named_chunks
-from servesim.metrics.definitions import Floats, e2e_s, queue_s, tpot_s, ttft_s
+from servesim.metrics.definitions import Floats, e2e_s, tpot_s, ttft_s
 from servesim.metrics.record import RunRecord
 from servesim.metrics.split import PARTS, Split, Splitter, network_s
+from servesim.metrics.waiting import Waiting
 from servesim.request import COMPLETED, OUTCOMES
 
 
@@ -55,14 +56,14 @@ def latencies(record: RunRecord) -> Latencies:
     ttft, tpot, e2e, queue = (np.empty(total) for _ in range(4))
     index = np.empty(total, dtype=np.int16) if classes > 1 else None
     tokens = np.zeros(classes)
-    network, start = network_s(record), 0
+    network, start, waiting = network_s(record), 0, Waiting(record)
     for done in completed_chunks(record):
         arrival, which = done["arrival_s"], done["class_index"].astype(np.int64)
         rows = slice(start, start := start + len(arrival))
         ttft[rows] = ttft_s(arrival, done["first_token_s"], network)
         e2e[rows] = e2e_s(arrival, done["finish_s"], network)
         tpot[rows] = tpot_s(e2e[rows], ttft[rows], done["output_tokens"])
-        queue[rows] = queue_s(arrival, done["admission_s"], done["first_scheduled_s"])
+        queue[rows], _ = waiting.of(done)
         if index is not None:
             index[rows] = which
         tokens += np.bincount(which, done["output_tokens"], minlength=classes)

@@ -37,7 +37,7 @@ class PoolLoad:
         self.any_outside_s = 0.0
         self.outside_s = dict.fromkeys(_LIMITS, 0.0)
         self.largest = dict.fromkeys(_LIMITS, 0.0)
-        self._limits = _limits(pool.times.validity)
+        self._limits = _limits(pool.validity)
         for replica in pool.replicas:
             for chunk in named_chunks(replica.runs):
                 self._add(chunk, replica)
@@ -80,7 +80,7 @@ def validity_warning(pool: PoolRecord, load: PoolLoad) -> str | None:
     """Say how much of the busy time the service times had to extrapolate; None if none of it."""
     if not load.any_outside_s:
         return None
-    limits = _limits(pool.times.validity)
+    limits = _limits(pool.validity)
     details = ", ".join(
         f"up to {load.largest[name]:.6g} {_LIMITS[name]} (checked to {limits[name]:.6g})"
         for name in limits
@@ -88,7 +88,7 @@ def validity_warning(pool: PoolRecord, load: PoolLoad) -> str | None:
     )
     return (
         f"pool {pool.name}: {100 * load.any_outside_s / load.busy_s:.2g} % of busy time is outside the range in which "
-        f"service time {pool.times.origin.name} was checked: {details}"
+        f"service time {pool.origin.name} was checked: {details}"
     )
 
 
@@ -116,7 +116,7 @@ def pool_summary(record: RunRecord, pool: PoolRecord, load: PoolLoad, counts: di
     """Return one pool's entry of the summary."""
     replicas = len(pool.replicas)
     gpus = replicas * pool.gpus_per_replica
-    available_s = replicas * record.end_s
+    available_s = sum(replica.servers for replica in pool.replicas) * record.end_s
     per_hour = None if pool.usd_per_gpu_hour is None else gpus * pool.usd_per_gpu_hour
     tokens = counts["generated_tokens"]
     per_million = math.nan if per_hour is None or not tokens else per_hour * record.end_s / 3600 / tokens * 1e6
@@ -125,7 +125,7 @@ def pool_summary(record: RunRecord, pool: PoolRecord, load: PoolLoad, counts: di
         "gpus": gpus,
         "utilisation": _ratio(load.busy_s, available_s),
         "mean_batch_size": _ratio(load.sequences, load.iterations),
-        "kv_usage": _kv_usage(pool, load, available_s),
+        "kv_usage": _kv_usage(pool, load, replicas * record.end_s),
         "preemptions": int(counts["preemptions"]),
         "prompt_tokens": int(counts["prompt_tokens"]),
         "output_tokens": int(tokens),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from servesim.metrics.spool import Spool
-from servesim.service_time.base import IterationTime
+from servesim.service_time.base import Origin, Validity
 
 UNLIMITED_BLOCKS = 1 << 60
 """The number of KV blocks that stands for no limit."""
@@ -37,29 +41,69 @@ class ClassRecord:
     open_loop: bool = True
 
 
+# Rows of a replica's log: one per run of iterations with an unchanged batch (see servesim.engine.timing). A
+# request-level server logs one row per batch, all of it prefill; rows of parallel servers overlap.
+RUN_COLUMNS = (
+    "start_s",
+    "decode_seqs",
+    "context_tokens",
+    "prefill_seqs",
+    "prefill_tokens",
+    "first_s",
+    "bend_s",
+    "used_blocks_first",
+    "iterations",
+    "used_blocks_last",
+)
+
+# Decode intervals that ended in a preemption, and the gap until the next token of the same request.
+SEGMENT_COLUMNS = ("request_id", "class_index", "replica", "first_row", "last_row", "gap_start_s", "gap_end_s")
+
+
 @dataclass(slots=True)
 class ReplicaRecord:
-    """One replica's log: `runs` has RUN_COLUMNS, `segments` SEGMENT_COLUMNS (see servesim.engine.settings)."""
+    """One replica's log: `runs` has RUN_COLUMNS, `segments` SEGMENT_COLUMNS.
+
+    `max_num_seqs` is the most requests in one batch, `servers` the number of batches that can run at once (inf: any).
+    `works` has columns request_id and work_s where that cannot be told from a request's times.
+    """
 
     runs: Spool
     segments: Spool
-    usable_blocks: int
-    block_size: int
-    max_num_seqs: int
+    usable_blocks: int = UNLIMITED_BLOCKS
+    block_size: int = 16
+    max_num_seqs: float = 1
+    servers: float = 1
+    works: Spool | None = None
+
+
+class Own(NamedTuple):
+    """Seconds that completed requests would have computed alone, up to and after the first token; shape (n,) each."""
+
+    prefill_s: NDArray[np.float64]
+    decode_s: NDArray[np.float64]
+
+
+OwnCompute = Callable[[dict[str, NDArray[np.float64]]], Own]
+"""From completed requests of one pool, as REQUEST_COLUMNS of shape (n,), to what was their own."""
 
 
 @dataclass(slots=True)
 class PoolRecord:
     """One pool: its replicas (numbered through the whole run by `first_replica`), what they cost, how they compute.
 
-    `times` and `max_num_batched_tokens` say how long a request would compute if it were alone.
+    `request_level` servers give all tokens of a request at its end; those that `forms_batches` may let requests wait
+    though a server is idle.
     """
 
     name: str
     first_replica: int
     replicas: list[ReplicaRecord]
-    times: IterationTime
-    max_num_batched_tokens: int
+    own_compute: Callable[[PoolRecord], OwnCompute]
+    origin: Origin
+    validity: Validity = field(default_factory=Validity)
+    request_level: bool = False
+    forms_batches: bool = False
     gpus_per_replica: int = 1
     usd_per_gpu_hour: float | None = None
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from servesim.errors import InputError
 from servesim.metrics.chunks import Columns, named_chunks
-from servesim.metrics.definitions import e2e_s, queue_s, tpot_s, ttft_s
+from servesim.metrics.definitions import e2e_s, tpot_s, ttft_s
 from servesim.metrics.record import PoolRecord, ReplicaRecord, RunRecord
 from servesim.metrics.split import PARTS, Splitter, network_s
 from servesim.metrics.spool import Spool
 from servesim.metrics.timeseries import timeseries
+from servesim.metrics.waiting import Waiting
 from servesim.request import COMPLETED, OUTCOMES
 
 if TYPE_CHECKING:
@@ -141,12 +142,12 @@ def _categorical(codes: NDArray[np.int32], names: list[str]) -> pd.Categorical[s
 
 
 def _request_tables(record: RunRecord) -> Iterator[Table]:
-    splitter, network = Splitter(record), network_s(record)
+    splitter, waiting, network = Splitter(record), Waiting(record), network_s(record)
     pools = [pool.name for pool in record.pools]
     pool_of_class = np.array([pools.index(one.pool) for one in record.classes], dtype=np.int32)
     chunks = named_chunks(record.requests) if len(record.requests) else [_no_rows(record.requests)]
     for chunk in chunks:
-        yield _request_table(chunk, splitter, network, pool_of_class)
+        yield _request_table(chunk, splitter, waiting, network, pool_of_class)
 
 
 def _no_rows(spool: Spool) -> Columns:
@@ -154,10 +155,13 @@ def _no_rows(spool: Spool) -> Columns:
     return {name: np.empty(0) for name in spool.columns}
 
 
-def _request_table(chunk: Columns, splitter: Splitter, network: float, pool_of_class: NDArray[np.int32]) -> Table:
+def _request_table(
+    chunk: Columns, splitter: Splitter, waiting: Waiting, network: float, pool_of_class: NDArray[np.int32]
+) -> Table:
     which = chunk["class_index"].astype(np.int32)
     done = chunk["outcome"] == COMPLETED
     arrival = chunk["arrival_s"]
+    queue, formation = waiting.of(chunk)
     ttft = ttft_s(arrival, chunk["first_token_s"], network)
     e2e = np.where(done, e2e_s(arrival, chunk["finish_s"], network), np.nan)
     split = splitter.split({name: column[done] for name, column in chunk.items()})
@@ -174,7 +178,8 @@ def _request_table(chunk: Columns, splitter: Splitter, network: float, pool_of_c
         "ttft_s": ttft,
         "tpot_s": tpot_s(e2e, ttft, chunk["output_tokens"]),
         "e2e_s": e2e,
-        "queue_s": queue_s(arrival, chunk["admission_s"], chunk["first_scheduled_s"]),
+        "queue_s": queue,
+        "formation_s": formation,
         "preemptions": chunk["preemptions"].astype(np.int32),
     }
     for name, values in parts.items():

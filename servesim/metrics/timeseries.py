@@ -87,8 +87,8 @@ def _pool_table(record: RunRecord, pool: PoolRecord, edges: Floats) -> dict[str,
         "running": (requests.scheduled_s.integral() - requests.left_s.integral()) * per_s,
         "kv_usage": work.kv_share_s * per_s / replicas,
         "batch_seqs": work.seqs_s * per_s,
-        "utilisation": work.busy_s * per_s / replicas,
-        "output_tokens_per_s": (work.output_tokens + requests.first_tokens) * per_s,
+        "utilisation": work.busy_s * per_s / sum(replica.servers for replica in pool.replicas),
+        "output_tokens_per_s": (work.output_tokens + requests.answered_tokens) * per_s,
         "prefill_tokens_per_s": work.prefill_tokens * per_s,
     }
 
@@ -124,7 +124,9 @@ class _Requests:
     def __init__(self, record: RunRecord, pool: PoolRecord, edges: Floats) -> None:
         self._edges = edges
         bins = len(edges) - 1
-        self.arrivals, self.completions, self.first_tokens = (np.zeros(bins, dtype=np.int64) for _ in range(3))
+        self.arrivals, self.completions = (np.zeros(bins, dtype=np.int64) for _ in range(2))
+        self.answered_tokens = np.zeros(bins)
+        self._all_at_once = pool.request_level
         self.arrived_s, self.scheduled_s, self.left_s = _Steps(edges), _Steps(edges), _Steps(edges)
         ours = np.array([one.pool == pool.name for one in record.classes])
         for chunk in named_chunks(record.requests):
@@ -139,7 +141,9 @@ class _Requests:
         self.arrivals += self._count(chunk["arrival_s"])
         self.completions += self._count(finish[chunk["outcome"] == COMPLETED])
         first = chunk["first_token_s"]
-        self.first_tokens += self._count(first[~np.isnan(first)])
+        out = ~np.isnan(first)
+        tokens = chunk["generated_tokens"][out] if self._all_at_once else None
+        self.answered_tokens += np.bincount(_bins(first[out], self._edges), tokens, minlength=len(self._edges) - 1)
 
     def _count(self, times_s: Floats) -> NDArray[np.int64]:
         return np.bincount(_bins(times_s, self._edges), minlength=len(self._edges) - 1)

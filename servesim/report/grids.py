@@ -11,6 +11,7 @@ PARTS = {
     "network_s": "network",
     "admission_s": "admission",
     "queue_s": "queue",
+    "formation_s": "batch formation",
     "own_compute_s": "own compute",
     "interference_s": "interference",
     "preemption_s": "preemption",

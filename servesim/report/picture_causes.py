@@ -18,6 +18,7 @@ _LOOKS = {
     "network_s": ("white", ".."),
     "admission_s": ("0.85", "oo"),
     "queue_s": ("0.35", ""),
+    "formation_s": ("0.6", "\\\\\\"),
     "own_compute_s": ("white", ""),
     "interference_s": ("0.78", "///"),
     "preemption_s": ("white", "xxx"),

@@ -12,6 +12,7 @@ PART_WORDS = {
     "network_s": "network",
     "admission_s": "admission before the queue",
     "queue_s": "waiting in the queue",
+    "formation_s": "waiting for its batch to form",
     "own_compute_s": "its own computation",
     "interference_s": "interference from others in the batch",
     "preemption_s": "preemption",

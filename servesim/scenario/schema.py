@@ -9,11 +9,13 @@ from pydantic import BeforeValidator, Field, model_validator
 from servesim.catalog import InlineGpu, ModelFile, gpus, models
 from servesim.engine.base import EngineSpec
 from servesim.engine.spec import ContinuousBatching
+from servesim.engine.station import Station
 from servesim.policies.routing.base import Router
 from servesim.policies.routing.round_robin import RoundRobin
 from servesim.registry import Kind, Named, Spec
 from servesim.scenario.schema_forms import DefaultKind, NameOr, ShortForm
 from servesim.service_time.base import ServiceTimeSpec
+from servesim.service_time.by_class import ByClass
 from servesim.service_time.calibrated import Calibrated
 from servesim.workload.base import Arrivals, JointLengths, Length
 from servesim.workload.trace import TraceArrivals
@@ -177,5 +179,5 @@ class Scenario(Spec):
 
 def refresh() -> None:
     """Rebuild the models so that kinds registered since the first use are choices."""
-    for model in (ContinuousBatching, ClassSpec, WorkloadSpec, PoolSpec, Scenario):
+    for model in (ByClass, ContinuousBatching, Station, ClassSpec, WorkloadSpec, PoolSpec, Scenario):
         model.model_rebuild(force=True)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat
 
 from servesim.registry import register
-from servesim.service_time.base import Deployment, IterationTime, Origin, ServiceTimeSpec
+from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec, Origin
 
 
 class AffineIterationTime(IterationTime):
@@ -43,7 +43,7 @@ class AffineIterationTime(IterationTime):
 
 
 @register("service_time")
-class Affine(ServiceTimeSpec):
+class Affine(IterationTimeSpec):
     """Iteration time as a sum of terms, each a coefficient times a count; every coefficient defaults to 0.
 
     base + per_seq * (decoding + prefilling sequences) + per_token * (scheduled tokens: one per decoding sequence plus

@@ -75,8 +75,35 @@ class IterationTime(ABC):
 
 
 class ServiceTimeSpec(KindSpec):
-    """A service time that a scenario can name."""
+    """A service time that a scenario can name: of iterations, of batches, or a law of single requests."""
+
+
+class IterationTimeSpec(ServiceTimeSpec):
+    """How long an iteration of a continuous batch takes."""
 
     def build(self, deployment: Deployment) -> IterationTime:
+        """Return the model for one replica of `deployment`; raise InputError when it cannot say anything of it."""
+        raise NotImplementedError
+
+
+class BatchTime(ABC):
+    """Device seconds of one batch that is computed as a whole."""
+
+    validity: Validity = Validity()
+    origin: Origin = Origin("inline", measured=False)
+
+    @abstractmethod
+    def batch_s(self, batch_size: int, prompt_tokens: int, output_tokens: int) -> float:
+        """Return the seconds of a batch of `batch_size` requests, all padded to the longest.
+
+        `prompt_tokens` and `output_tokens` are the largest of the batch. What a prompt token is, is the model's
+        business: a token of text, or a fixed 1 for an image.
+        """
+
+
+class BatchTimeSpec(ServiceTimeSpec):
+    """How long a batch takes that is computed as a whole."""
+
+    def build(self, deployment: Deployment) -> BatchTime:
         """Return the model for one replica of `deployment`; raise InputError when it cannot say anything of it."""
         raise NotImplementedError

@@ -11,7 +11,7 @@ from pydantic import Field
 from servesim.catalog.calibrations import Calibration, calibration, read_calibration
 from servesim.errors import InputError
 from servesim.registry import register
-from servesim.service_time.base import Deployment, IterationTime, Origin, ServiceTimeSpec, Validity
+from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec, Origin, Validity
 
 
 class _BatchLines(NamedTuple):
@@ -85,7 +85,7 @@ class CalibratedIterationTime(IterationTime):
 
 
 @register("service_time")
-class Calibrated(ServiceTimeSpec):
+class Calibrated(IterationTimeSpec):
     """A calibration that ships with servesim for the pool's model, GPU, backend, parallelism and precision.
 
     `file` names another calibration file instead. Its origin, held-back error and range of validity come with it.

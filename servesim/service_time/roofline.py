@@ -11,7 +11,7 @@ from servesim.catalog import Gpu, Model
 from servesim.catalog.precision import arithmetic
 from servesim.errors import InputError
 from servesim.registry import register
-from servesim.service_time.base import Deployment, IterationTime, Origin, ServiceTimeSpec
+from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec, Origin
 
 
 class _Line(NamedTuple):
@@ -135,7 +135,7 @@ def _all_reduce_s_per_token(spec: Roofline, gpu: Gpu, model: Model, tp: int) -> 
 
 
 @register("service_time")
-class Roofline(ServiceTimeSpec):
+class Roofline(IterationTimeSpec):
     """Roofline estimate: max(bytes moved / bandwidth, FLOPs / throughput) for the whole iteration. Not a measurement.
 
     Bytes: all weights once (of a mixture of experts only the experts expected to be woken), the KV cache of every

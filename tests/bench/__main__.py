@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 
 from servesim import Scenario, load, simulate
-from servesim.engine.reference import ReferenceEngine
 from servesim.metrics.checks import check
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios" / "bench"
@@ -53,10 +52,10 @@ def bare_heapq_loop(requests: int) -> float:
     return (time.process_time() - start) / requests
 
 
-def cpu_s_per_request(scenario: Scenario, engine: type | None = None) -> tuple[float, dict[str, float]]:
+def cpu_s_per_request(scenario: Scenario, reference: bool = False) -> tuple[float, dict[str, float]]:
     """Run once; return CPU seconds per request and what the run was like."""
     start = time.process_time()
-    result = simulate(scenario) if engine is None else simulate(scenario, engine=engine)
+    result = simulate(scenario, reference=reference)
     spent = time.process_time() - start
     (preemptions,) = result.record.requests.column("preemptions")
     replicas = result.record.pools[0].replicas
@@ -83,20 +82,20 @@ def workloads(requests: int, repeat: int) -> None:
     capacity = facts["throughput_rps"]
     print(f"throughput of w3 {capacity:.3f} requests/s; w1 runs at {LOAD['w1']}, w2 at {LOAD['w2']} times that\n")
     cases = {
-        "w1": (scenario("w1", requests, LOAD["w1"] * capacity), None),
-        "w2": (scenario("w2", requests, LOAD["w2"] * capacity), None),
-        "w3": (scenario("w3", requests), None),
-        "w4": (scenario("w4", requests // 5), None),
-        "w5": (scenario("w5", requests // 5), None),
-        "w1 reference": (scenario("w1", requests // 10, LOAD["w1"] * capacity), ReferenceEngine),
-        "w5 reference": (scenario("w5", max(requests // 250, 100)), ReferenceEngine),
+        "w1": (scenario("w1", requests, LOAD["w1"] * capacity), False),
+        "w2": (scenario("w2", requests, LOAD["w2"] * capacity), False),
+        "w3": (scenario("w3", requests), False),
+        "w4": (scenario("w4", requests // 5), False),
+        "w5": (scenario("w5", requests // 5), False),
+        "w1 reference": (scenario("w1", requests // 10, LOAD["w1"] * capacity), True),
+        "w5 reference": (scenario("w5", max(requests // 250, 100)), True),
     }
     best: dict[str, float] = {}
     about: dict[str, dict[str, float]] = {}
     for _ in range(repeat):
         best["heapq"] = min(best.get("heapq", 1.0), bare_heapq_loop(requests // 2))
-        for name, (case, engine) in cases.items():
-            seconds, about[name] = cpu_s_per_request(case, engine)
+        for name, (case, reference) in cases.items():
+            seconds, about[name] = cpu_s_per_request(case, reference)
             best[name] = min(best.get(name, 1.0), seconds)
     print(f"{'':14} {'requests/CPU-s':>15} {'heapq / this':>13} {'runs/req':>9} {'iter/req':>9} {'preempted':>10}")
     print(f"{'bare heapq':14} {1 / best['heapq']:15,.0f} {1.0:13.3f}")
@@ -128,7 +127,7 @@ def whole_process(requests: int) -> None:
     servesim = [sys.executable, "-m", "servesim"]
     with tempfile.TemporaryDirectory() as folder:
         for label, command, per in (
-            ("servesim --help", [*servesim, "--help"], None),
+            ("servesim --help", [*servesim, "--help"], False),
             (
                 f"servesim run w1, {requests:,} requests, with files",
                 [

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 import servesim
-from servesim.engine.reference import ReferenceEngine
 from servesim.errors import InputError, LimitReached, ServesimError
 from servesim.registry import kinds
 from tests.data import ROOT, shared_data
@@ -69,7 +68,7 @@ def scenario(**changes: Any) -> servesim.Scenario:
 @pytest.mark.parametrize("ahead", [True, False])
 def test_both_engines_give_the_same_summary(ahead: bool) -> None:
     case = scenario(async_scheduling=ahead)
-    spans, steps = servesim.simulate(case, 3), servesim.simulate(case, 3, engine=ReferenceEngine)
+    spans, steps = servesim.simulate(case, 3), servesim.simulate(case, 3, reference=True)
     assert spans.requests["preemptions"].max() > 0
     pd.testing.assert_frame_equal(spans.requests, steps.requests, rtol=1e-9)
     flat = [pd.json_normalize(r.summary["classes"]).iloc[0] for r in (spans, steps)]
@@ -248,7 +247,7 @@ def test_both_engines_agree_on_who_is_next_when_several_end_at_once(seed: int) -
             },
         }
     )
-    spans, steps = servesim.simulate(case, seed), servesim.simulate(case, seed, engine=ReferenceEngine)
+    spans, steps = servesim.simulate(case, seed), servesim.simulate(case, seed, reference=True)
     pd.testing.assert_frame_equal(spans.requests, steps.requests, rtol=1e-9)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from servesim.engine.continuous import ContinuousEngine
 from servesim.engine.settings import EngineSettings
-from servesim.metrics.record import ClassRecord, PoolRecord, ReplicaRecord, RunRecord, Slo
+from servesim.metrics.alone import AloneInPool
+from servesim.metrics.record import ClassRecord, PoolRecord, RunRecord, Slo
 from servesim.metrics.spool import Spool
 from servesim.policies.scheduling.fcfs import Fcfs
 from servesim.request import PENDING, REQUEST_COLUMNS, TIMED_OUT, Request
@@ -92,17 +94,21 @@ def record_of(
         clock.call_at(job.arrival_s, lambda index=index, job=job: send(index, job))
     clock.run_until_empty()
     assert door.inside == 0
-    logs = [
-        ReplicaRecord(e.runs, e.segments, settings.num_gpu_blocks - 1, settings.block_size, settings.max_num_seqs)
-        for e in engines
-    ]
+    logs = [engine.log() for engine in engines]
     offered = np.bincount([job.class_index for job in jobs], minlength=len(classes)).tolist()
     return RunRecord(
         scenario="by hand",
         seed=1,
         classes=list(classes),
         pools=[
-            PoolRecord(name, i * replicas, logs[i * replicas :][:replicas], times, settings.max_num_batched_tokens)
+            PoolRecord(
+                name,
+                i * replicas,
+                logs[i * replicas :][:replicas],
+                partial(AloneInPool, times, settings.max_num_batched_tokens),
+                times.origin,
+                times.validity,
+            )
             for i, name in enumerate(pools)
         ],
         requests=requests,

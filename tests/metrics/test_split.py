@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servesim.engine.settings import EngineSettings
-from servesim.metrics.alone import Alone
+from servesim.metrics.alone import Alone, AloneInPool
 from servesim.metrics.chunks import named_chunks
 from servesim.metrics.record import ClassRecord, RunRecord
 from servesim.metrics.split import Split, Splitter, network_s
@@ -129,7 +131,7 @@ def test_each_pool_computes_with_its_own_service_time() -> None:
     classes = (ClassRecord("chat", "small"), ClassRecord("batch", "large"))
     record = record_of(poisson_jobs(200, 5, 50, 20, classes=2), classes=classes)
     one_pool, *_ = split_all(record)
-    record.pools[1].times = BENT
+    record.pools[1].own_compute = partial(AloneInPool, BENT, EngineSettings().max_num_batched_tokens)
     two_pools, _, _, done = split_all(record)
     other = done["class_index"] == 1
     same = one_pool.e2e_s["own_compute_s"] == two_pools.e2e_s["own_compute_s"]

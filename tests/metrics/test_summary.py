@@ -84,7 +84,7 @@ def test_numbers_equal_those_of_the_request_table(record: RunRecord, name: str) 
         slow = done[done[latency] >= one[latency]["p99"]]
         assert len(slow) > 0
         for part in PARTS:
-            column = part if part in ("network_s", "admission_s", "queue_s") else prefix + part
+            column = part if part in ("network_s", "admission_s", "queue_s", "formation_s") else prefix + part
             assert one["split"][latency][part] == pytest.approx(done[column].mean(), rel=1e-9, abs=1e-15)
             assert one["split"]["p99_tail"][latency][part] == pytest.approx(slow[column].mean(), rel=1e-9, abs=1e-15)
 

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 
 from servesim.experiment.result import Result
+from servesim.metrics import split
 from servesim.report.numbers import change, listed, number, percent, seconds, whole_change
 from servesim.report.validation import validation_lines
 from servesim.report.why import cause_sentences, change_sentences, with_words
 
-PARTS = dict.fromkeys(
-    ("network_s", "admission_s", "queue_s", "own_compute_s", "interference_s", "preemption_s", "host_s"), 0.0
-)
+PARTS = dict.fromkeys(split.PARTS, 0.0)
 NO_QUEUE = dict.fromkeys(("max_num_batched_tokens", "max_num_seqs", "num_gpu_blocks", "iteration_under_way"), 0.0)
 
 

@@ -63,7 +63,7 @@ def test_inline_parts_survive_the_dump(folder: Path) -> None:
     assert "h100" in dumped
     pool = resolve(found).pools[0]
     assert pool.usd_per_gpu_hour == 2.5
-    assert pool.settings.num_gpu_blocks > 10_000
+    assert pool.plan.settings.num_gpu_blocks > 10_000
 
 
 def test_a_config_file_stays_in_the_scenarios_folder(folder: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_wrong_config_file_is_named_at_its_place(folder: Path) -> None:
 
 def test_the_file_of_a_catalogued_model_uses_its_calibration(folder: Path) -> None:
     own = parse(scenario("{config: llama/config.json}", time="calibrated"), folder=folder)
-    times = resolve(own).pools[0].times
-    named = resolve(parse(scenario(time="calibrated"))).pools[0].times
+    times = resolve(own).pools[0].plan.times
+    named = resolve(parse(scenario(time="calibrated"))).pools[0].plan.times
     assert times.origin == named.origin
     assert times.decode_line(7, 999) == named.decode_line(7, 999)
 
@@ -140,5 +140,5 @@ def test_number_formats_need_their_units(gpu: str, quantization: str, legal: boo
 def test_more_memory_holds_more_blocks_and_more_bandwidth_decodes_faster() -> None:
     plain, more = (resolve(parse(scenario(gpu=gpu))).pools[0] for gpu in (
         "h100", "{base: h100, scale: {memory_bytes: 2.0, memory_bandwidth: 1.5}}"))  # fmt: skip
-    assert more.settings.num_gpu_blocks > 2 * plain.settings.num_gpu_blocks
-    assert more.times.decode_line(1, 0)[0] == pytest.approx(plain.times.decode_line(1, 0)[0] / 1.5)
+    assert more.plan.settings.num_gpu_blocks > 2 * plain.plan.settings.num_gpu_blocks
+    assert more.plan.times.decode_line(1, 0)[0] == pytest.approx(plain.plan.times.decode_line(1, 0)[0] / 1.5)

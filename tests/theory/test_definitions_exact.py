@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from servesim import catalog, simulate
-from servesim.engine.reference import ReferenceEngine
 from servesim.service_time.base import Deployment
 from servesim.service_time.roofline import Roofline
 from tests.theory.queues import engine_scenario
@@ -33,8 +32,8 @@ def test_a_decode_step_takes_at_least_the_time_to_read_the_weights() -> None:
     assert base_s == pytest.approx(read_weights_s, rel=1e-4)  # the catalog's count is 8.0303e9
 
 
-@pytest.mark.parametrize("engine", [None, ReferenceEngine])
-def test_waves_of_equal_requests(engine) -> None:
+@pytest.mark.parametrize("reference", [False, True])
+def test_waves_of_equal_requests(reference: bool) -> None:
     """cb-det: 32 requests at t=0, 8 at a time, 100 tokens each, 8 + 0.25 b ms: waves of one second."""
     scenario = engine_scenario(
         {"kind": "all_at_once"},
@@ -44,7 +43,7 @@ def test_waves_of_equal_requests(engine) -> None:
         32,
         {"max_num_seqs": 8, "max_num_batched_tokens": 64},
     )
-    result = simulate(scenario) if engine is None else simulate(scenario, engine=engine)
+    result = simulate(scenario, reference=reference)
     (finish,) = result.record.requests.column("finish_s")
     np.testing.assert_allclose(np.mean(finish), 2.5, rtol=1e-9)
     np.testing.assert_allclose(np.max(finish), 4.0, rtol=1e-9)
