@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Written out, since the formats' own list would load numpy for `--help`; a test compares the two.
 _FORMATS = (
     *("auto", "csv", "jsonl", "parquet", "azure", "burstgpt", "mooncake", "qwen_bailian", "sharegpt", "servegen"),
-    *("vllm_bench", "vllm_timed_trace", "guidellm", "aiperf"),
+    *("vllm_bench", "vllm_timed_trace", "sglang_bench", "guidellm", "inference_perf", "aiperf"),
 )
 _EPILOG = """
 \b
@@ -26,6 +26,7 @@ Examples:
   servesim workload describe requests.csv --columns arrival=ts,prompt_tokens=in,output_tokens=out
   servesim workload describe trace.jsonl.gz -o trace.png
   servesim workload fit trace.jsonl -o part.yaml --picture fit.png
+  servesim workload fit trace.jsonl -o part.yaml --structure reuse.json
   servesim workload fit trace.jsonl -o chat.yaml --whole --model llama-3.1-8b --gpu h100_sxm
 """
 
@@ -43,6 +44,7 @@ def _log_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--columns", metavar="KEY=NAME,...", default="", help="Columns by name, e.g. arrival=ts."),
         click.option("--time-unit", type=click.Choice(["s", "ms", "us", "ns", "iso8601"]), help="Of the arrivals."),
+        click.option("--benchmark", metavar="N|NAME", help="Which benchmark of a file with several."),
         click.option("--start-s", type=click.FloatRange(0), default=0.0, help="Begin so long after the first row."),
         click.option("--end-s", type=click.FloatRange(0, min_open=True), default=math.inf, help="End before then."),
         debug_option,
@@ -74,16 +76,18 @@ def describe(style: str, picture: Path | None, **where: Any) -> None:
 
         click.echo("\n".join(description_lines(found)))
     if picture is not None:
-        from servesim.workload.logs.fit_report import requests_of
         from servesim.workload.logs.picture import picture as draw
 
-        draw([requests_of(log)], picture, timed=log.timed)
+        draw([log.requests], picture, timed=log.timed)
 
 
 @workload.command()
 @_log_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="YAML", help="Where to write.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="PNG", help="Draw the fit beside the log.")
+@click.option(
+    "--structure", type=click.Path(path_type=Path), metavar="JSON", help="Write conversations and shared prefixes."
+)
 @click.option("--whole", is_flag=True, help="Write a scenario that runs, not only its workload.")
 @click.option("--model", help="Catalog name of the model, for --whole.")
 @click.option("--gpu", help="Catalog name of the GPU, for --whole.")
@@ -91,19 +95,27 @@ def describe(style: str, picture: Path | None, **where: Any) -> None:
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the check."
 )
 def fit(
-    output: Path, picture: Path | None, whole: bool, model: str | None, gpu: str | None, style: str, **where: Any
+    output: Path,
+    picture: Path | None,
+    structure: Path | None,
+    whole: bool,
+    model: str | None,
+    gpu: str | None,
+    style: str,
+    **where: Any,
 ) -> None:
     """Fit arrivals and lengths to LOG and write them as a scenario part without its raw data."""
     from servesim.errors import InputError, Problem
     from servesim.workload.logs.fit import fit_requests
-    from servesim.workload.logs.fit_report import compare, fit_notes, part_yaml, requests_of
+    from servesim.workload.logs.fit_report import compare, fit_notes
+    from servesim.workload.logs.fit_yaml import part_yaml
 
     if whole and (model is None or gpu is None):
         raise click.UsageError("--whole needs --model and --gpu")
     log = _read(**where)
     if not log.timed:
         raise InputError(Problem("the log has no times: use it for lengths only (kind log)", file=log.file.path))
-    fitted = fit_requests(requests_of(log))
+    fitted = fit_requests(log.requests)
     check = compare(log, fitted)
     notes = fit_notes(log, fitted, check)
     text = part_yaml(fitted, notes)
@@ -116,10 +128,14 @@ def fit(
         from servesim.workload.logs.describe_text import check_lines
 
         click.echo("\n".join([*notes, "", *check_lines(check)]))
+    if structure is not None:
+        from servesim.workload.logs.structure import structure_of
+
+        structure.write_text(json.dumps(structure_of(log), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if picture is not None:
         from servesim.workload.logs.picture import picture as draw
 
-        draw([requests_of(log), fitted.draw()], picture)
+        draw([log.requests, fitted.draw()], picture)
 
 
 def _whole(part: str, output: Path, model: str, gpu: str) -> str:
@@ -134,8 +150,14 @@ def _whole(part: str, output: Path, model: str, gpu: str) -> str:
 
 
 def _read(
-    log: Path, log_format: str, columns: str, time_unit: str | None, start_s: float, end_s: float
-) -> Log:  # fmt: skip
+    log: Path,
+    log_format: str,
+    columns: str,
+    time_unit: str | None,
+    benchmark: str | None,
+    start_s: float,
+    end_s: float,
+) -> Log:
     from pydantic import ValidationError
 
     from servesim.workload.logs.log_file import LogFile
@@ -145,7 +167,13 @@ def _read(
     try:
         named = {key.strip(): name for key, _, name in pairs}
         file = LogFile.model_validate(
-            {"path": str(log), "format": log_format, "columns": named, "time_unit": time_unit}
+            {
+                "path": str(log),
+                "format": log_format,
+                "columns": named,
+                "time_unit": time_unit,
+                "benchmark": int(benchmark) if benchmark and benchmark.isdecimal() else benchmark,
+            }
         )
     except ValidationError as error:
         fault = error.errors()[0]

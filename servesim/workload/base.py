@@ -72,9 +72,13 @@ class JointLengths(KindSpec):
     def draw_pairs(self, rng: np.random.Generator, n: int) -> tuple[IntArray, IntArray]:
         """Return `n` independent (prompt, output) counts before the cap, each of shape (n,)."""
 
-    def draw(self, rng: np.random.Generator, n: int) -> tuple[IntArray, IntArray]:
-        """Return `n` independent (prompt, output) token counts, each >= 1, each of shape (n,)."""
-        return cap_total(*self.draw_pairs(rng, n), self.max_total_tokens)
+    def draw_from(self, rng: np.random.Generator, first: int, n: int) -> tuple[IntArray, IntArray]:
+        """Return the counts of requests `first`, ... of a class (from 0); laws that change along it look at `first`."""
+        return self.draw_pairs(rng, n)
+
+    def draw(self, rng: np.random.Generator, n: int, first: int = 0) -> tuple[IntArray, IntArray]:
+        """Return the (prompt, output) token counts of `n` requests, each >= 1, each of shape (n,)."""
+        return cap_total(*self.draw_from(rng, first, n), self.max_total_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,10 @@ def length_blocks(
     """
     if isinstance(lengths, JointLengths):
         pairs_rng = random_streams.stream(seed, "lengths", class_name, *key)
+        first = 0
         while True:
-            yield _checked(lengths.draw(pairs_rng, block_requests), block_requests, class_name)
+            yield _checked(lengths.draw(pairs_rng, block_requests, first), block_requests, class_name)
+            first += block_requests
     prompt_rng = random_streams.stream(seed, "lengths", class_name, *key, "prompt")
     output_rng = random_streams.stream(seed, "lengths", class_name, *key, "output")
     while True:
@@ -129,7 +131,7 @@ class ClassLoad:
     def blocks(self) -> Iterator[Block]:
         """Yield the requests in order of arrival, in non-empty blocks; each call starts afresh."""
         if isinstance(self.arrivals, TraceArrivals):
-            self._replay = self.arrivals.joint()
+            self._replay = self.arrivals.joint(self.seed, self.class_name)
             source: Iterator[Block] = self._replay
         else:
             source = self._timed_blocks()

@@ -57,8 +57,11 @@ class TraceArrivals(Arrivals):
     def rows(self) -> Iterator[TraceRows]:
         """Yield the file's rows in order, a few thousand at a time; raise InputError for any that is malformed."""
 
-    def joint(self) -> TraceReplay:
-        """Return the requests inside the window as blocks, the window's start shifted to 0 and time scaled."""
+    def joint(self, seed: int = 0, class_name: str = "") -> TraceReplay:
+        """Return the requests inside the window as blocks, the window's start shifted to 0 and time scaled.
+
+        Recorded requests are the same under every seed; kinds that draw theirs look at it and at the class.
+        """
         return TraceReplay(self)
 
 

@@ -73,6 +73,39 @@ GUIDELLM = json.dumps(
         ],
     }
 )
+SGLANG_BENCH = (
+    json.dumps(
+        {
+            "backend": "sglang",
+            "tag": "night",
+            "request_rate": 2.0,
+            "median_e2e_latency_ms": 310.5,
+            "total_throughput": 900.1,
+            "input_lens": list(PROMPTS),
+            "output_lens": list(OUTPUTS),
+            "errors": ["", "", ""],
+        }
+    )
+    + "\n"
+)
+INFERENCE_PERF = json.dumps(
+    [
+        {
+            "start_time": 7000.25 + time,
+            "end_time": 7001.5 + time,
+            "request": "{}",
+            "response": "",
+            "info": {
+                "request_metrics": {"text": {"input_tokens": prompt}},
+                "response_metrics": {"output_tokens": output + 1, "server_usage": {"completion_tokens": output}},
+                "input_tokens": prompt,
+            },
+            "error": None,
+        }
+        for time, prompt, output in reversed(ROWS)
+    ],
+    indent=2,
+)
 
 
 def aiperf_record(time, prompt, output, *, phase="profiling", error=None):
@@ -84,6 +117,7 @@ def aiperf_record(time, prompt, output, *, phase="profiling", error=None):
         "metadata": {
             "request_start_ns": EPOCH_S * 10**9 + round(time * 10**9),
             "benchmark_phase": phase,
+            "session_num": 7,
             "conversation_id": "c",
         },
         "metrics": {} if error else metrics,

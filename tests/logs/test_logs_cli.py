@@ -60,7 +60,8 @@ def test_describe_sessions_and_prefixes(call, tmp_path):
     path = tmp_path / "qwen.jsonl"
     path.write_text(samples.QWEN)
     found = json.loads(call("describe", path, "--format", "json").stdout)
-    assert found["sessions"] == {"sessions": 2, "requests_in_sessions": 3, "mean_turns": 1.5, "max_turns": 2}
+    counts = {"sessions": 2, "requests_in_sessions": 3, "mean_turns": 1.5, "max_turns": 2}
+    assert found["sessions"].items() >= counts.items()
     # The first block of 16 tokens is reused twice, of 600 tokens in all.
     assert found["prefixes"]["reusable_share_of_prompt_tokens"] == pytest.approx(32 / 600)
     text = call("describe", path).stdout

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from itertools import chain
 
 import numpy as np
@@ -11,7 +12,9 @@ from pydantic import ValidationError
 from servesim.errors import InputError
 from servesim.workload.arrivals.log import LogArrivals
 from servesim.workload.arrivals.mooncake_trace import MooncakeTraceArrivals
+from servesim.workload.arrivals.servegen import ServegenArrivals
 from servesim.workload.lengths.log import LogLengths
+from servesim.workload.load import ClassLoad
 from tests.logs import samples
 
 NESTED = {"arrival": "at", "prompt_tokens": "usage.prompt", "output_tokens": "usage.completion"}
@@ -23,6 +26,7 @@ FORMATS = {
     "qwen_bailian": (samples.QWEN, {}),
     "vllm_bench": (samples.VLLM_BENCH, {}),
     "guidellm": (samples.GUIDELLM, {}),
+    "inference_perf": (samples.INFERENCE_PERF, {}),
     "aiperf": (samples.AIPERF, {}),
     "jsonl": (samples.FREE_JSONL, {"columns": NESTED}),
 }
@@ -190,10 +194,74 @@ def test_columns_are_for_free_formats_only():
         LogArrivals(path="x", format="azure", columns={"arrival": "TIMESTAMP"})
 
 
-def test_several_guidellm_benchmarks_are_refused(log):
+def guidellm_sweep():
+    """A sweep: the usual three requests at a constant rate, between two runs of one request each."""
     document = json.loads(samples.GUIDELLM)
-    document["benchmarks"] *= 2
-    assert "2 benchmarks" in refused(log(json.dumps(document)))[0][1]
+    (middle,) = document["benchmarks"]
+    strategies = ({"type_": "synchronous"}, {"type_": "constant", "rate": 2.5}, {"type_": "throughput", "rate": None})
+    document["benchmarks"] = [json.loads(json.dumps(middle)) for _ in strategies]
+    for entry, strategy in zip(document["benchmarks"], strategies, strict=True):
+        entry["config"] = {"strategy": strategy}
+        if strategy["type_"] != "constant":
+            del entry["requests"]["successful"][1:]
+    return document
+
+
+@pytest.mark.parametrize("which", [2, "constant@2.5"])
+def test_one_guidellm_benchmark_of_a_sweep_is_chosen(log, which):
+    arrivals = log(json.dumps(guidellm_sweep()), benchmark=which)
+    np.testing.assert_allclose(replay(arrivals), samples.ROWS)
+
+
+@pytest.mark.parametrize("which", [None, 4, "constant@3"])
+def test_what_a_sweep_holds_is_listed(log, which):
+    message = refused(log(json.dumps(guidellm_sweep()), benchmark=which))[0][1]
+    assert "1 (synchronous), 2 (constant@2.5), 3 (throughput)" in message
+
+
+def test_a_sample_of_guidellm_requests_is_no_load(log):
+    document = json.loads(samples.GUIDELLM)
+    document["benchmarks"][0]["metrics"] = {"request_totals": {"successful": 500, "total": 500}}
+    assert "3 of its 500 requests" in refused(log(json.dumps(document)))[0][1]
+
+
+def test_vllm_runs_appended_to_one_file(log):
+    runs = [json.loads(samples.VLLM_BENCH) | {"request_rate": rate} for rate in (1.0, "inf")]
+    runs[0]["input_lens"] = [1, 1, 1]
+    text = samples.jsonl(*runs)
+    assert "1 (request_rate=1.0), 2 (request_rate=inf)" in refused(log(text))[0][1]
+    assert replay(log(text, benchmark="request_rate=inf")) == list(samples.ROWS)
+    line, message = refused(log(text + '{"request_rate": 3, "input_le', format="vllm_bench"))[0]
+    assert (line, "cut short" in message) == (3, True)
+
+
+def test_sglang_has_lengths_and_no_times(log):
+    arrivals = log(samples.SGLANG_BENCH)
+    assert arrivals.found_format() == "sglang_bench"
+    assert "no times" in refused(arrivals)[0][1]
+    several = log(samples.SGLANG_BENCH.replace("300]", "999]") + samples.SGLANG_BENCH.replace("night", "day"))
+    prompt, output = LogLengths(path=several.path, benchmark="day request_rate=2.0").draw(np.random.default_rng(0), 99)
+    assert set(zip(prompt.tolist(), output.tolist(), strict=True)) == set(
+        zip(samples.PROMPTS, samples.OUTPUTS, strict=True)
+    )
+    with pytest.raises(InputError, match=r"2 benchmarks.*1 \(night request_rate=2.0\), 2 \(day request_rate=2.0\)"):
+        LogLengths(path=several.path).draw(np.random.default_rng(0), 1)
+    summary = log('{"backend": "sglang", "total_throughput": 5.0}\n')
+    with pytest.raises(InputError, match="--output-details"):
+        LogLengths(path=summary.path).draw(np.random.default_rng(0), 1)
+
+
+def test_inference_perf_fallbacks_failures_and_summaries(log):
+    records = json.loads(samples.INFERENCE_PERF)
+    for record in records:
+        record["info"] = {"input_tokens": record["info"]["input_tokens"], "output_tokens": 9}  # older versions
+    records[0]["error"] = {"error_type": "timeout", "error_msg": ""}
+    assert replay(log(json.dumps(records), zero_output="drop")) == [(0.0, 100, 9), (1.5, 200, 9)]
+    assert "per_request" in refused(log('{"load_summary": {}, "successes": {}, "failures": {}}'))[0][1]
+
+
+def test_benchmarks_are_for_formats_that_hold_several(log):
+    assert "holds no benchmarks" in refused(log(samples.csv_text(), benchmark=1))[0][1]
 
 
 @pytest.fixture
@@ -226,6 +294,71 @@ def test_servegen_clients_without_lengths_are_left_out_and_said(client):
     (client / "chunk-3-trace.csv").write_text("0,50,1.0,Pareto,0.5,0.4\n")
     with pytest.raises(InputError, match=r"chunk-3-trace\.csv:1"):
         read_log(LogFile(path=str(client)))
+
+
+def requests_of(seed=1, **keys):
+    blocks = ClassLoad("chat", ServegenArrivals(**keys), None, seed=seed).blocks()
+    return np.array(list(chain.from_iterable(zip(*block, strict=True) for block in blocks)))
+
+
+def test_servegen_arrivals_superpose_clients(client):
+    """Two clients at once are the sum of each alone, drawn anew for each seed."""
+    for ending in ("trace.csv", "dataset.json"):
+        (client / f"chunk-5-{ending}").write_text((client / f"chunk-3-{ending}").read_text())
+    both = requests_of(path=str(client))
+    alone = [requests_of(path=str(client), clients=[number]) for number in (3, 5)]
+    assert np.array_equal(np.sort(both[:, 0]), np.sort(np.concatenate(alone)[:, 0]))
+    assert not np.array_equal(alone[0][:100], alone[1][:100])
+    other = requests_of(seed=2, path=str(client))
+    assert not np.array_equal(both[:100], other[:100])
+    # Gamma of shape 0.5 for 100 s at 5/s and Weibull of shape 0.8 for 100 s at 20/s, twice; four standard errors.
+    expected, spread = 5000, math.sqrt(2 * (500 / 0.5 + 2000 * 1.6))
+    assert abs(len(both) - expected) < 4 * spread
+    assert abs(len(other) - expected) < 4 * spread
+
+
+def test_servegen_window_rate_and_speed(client):
+    late = requests_of(path=str(client), start_s=200, request_rate_rps=50.0)
+    assert 0 <= late[0, 0] < 5
+    assert late[-1, 0] < 100
+    assert len(late) == pytest.approx(5000, rel=0.15)
+    fast = requests_of(path=str(client), start_s=200, request_rate_rps=50.0, rate_scale=10.0)
+    np.testing.assert_allclose(fast[:, 0] * 10, late[:, 0])
+    early = requests_of(path=str(client), end_s=200)
+    assert early[-1, 0] < 100
+    assert len(early) == pytest.approx(500, rel=0.3)
+
+
+def test_servegen_says_what_is_wrong(client, tmp_path):
+    (client / "chunk-4-trace.csv").write_text("0,50,1.0,Gamma,0.5,0.4\n")
+    with pytest.raises(InputError, match=r"client 4: 1 of 1 active windows.*unknown_lengths: drop"):
+        requests_of(path=str(client))
+    assert len(requests_of(path=str(client), unknown_lengths="drop")) == len(requests_of(path=str(client), clients=[3]))
+    with pytest.raises(InputError, match="no client 8; there are 3, 4"):
+        requests_of(path=str(client), clients=[3, 8])
+    with pytest.raises(InputError, match="inside the window"):
+        requests_of(path=str(client), clients=[3], start_s=900)
+
+
+def test_servegen_folder_in_a_scenario_stays_inside_it(client, tmp_path):
+    from servesim.scenario.load import load
+
+    inside = tmp_path / "place"
+    inside.mkdir()
+    pool = "pools: {main: {service_time: {kind: affine, base_s: 0.01}}}"
+    scenario = inside / "scenario.yaml"
+    text = "name: x\nworkload: {classes: {a: {arrivals: {kind: %s, path: %s}}}}\n" + pool
+    scenario.write_text(text % ("servegen", ".."))
+    with pytest.raises(InputError, match="outside the scenario's folder"):
+        load(scenario)
+    assert load(scenario, allow_paths=[client]).workload.classes["a"].arrivals.path == str(client.resolve())
+    scenario.write_text(text % ("mooncake_trace", "."))
+    with pytest.raises(InputError, match="not a regular file"):
+        load(scenario)
+    (inside / "chunk-3-trace.csv").symlink_to(client / "chunk-3-trace.csv")
+    scenario.write_text(text % ("servegen", "."))
+    with pytest.raises(InputError, match="a link that leads out"):
+        requests_of(path=load(scenario).workload.classes["a"].arrivals.path)
 
 
 @pytest.mark.parametrize("name", ["azure2023/AzureLLMInferenceTrace_code.csv", "mooncake/synthetic_trace.jsonl"])

@@ -22,6 +22,7 @@ MOONCAKE = "".join(
     f'{{"timestamp": {250 * n}, "input_length": {n + 1}, "output_length": {2 * n + 1}, "hash_ids": [{n}]}}\n'
     for n in range(100)
 )
+SERVEGEN_LAWS = '{"0": {"input_tokens": "{10: 0.25, 20: 0.75}", "output_tokens": "{5: 1.0}"}}'
 FIXED = IndependentLengths(FixedLength(tokens=7), FixedLength(tokens=3))
 
 # Per kind: its keys, then the exact mean rate (arrivals) or mean and standard deviation (lengths) they imply.
@@ -35,6 +36,7 @@ ARRIVALS: dict[str, tuple[dict[str, Any], float | None]] = {
     "log": ({"path": "azure.csv", "max_requests": 50}, None),
     "piecewise_gamma": ({"window_s": 3.0, "rates_rps": [2.0, 0.0, 7.0], "burstiness": 0.6}, 3.0),
     "poisson": ({"request_rate_rps": 11.0}, 11.0),
+    "servegen": ({"path": "servegen", "clients": [1], "request_rate_rps": 4.0}, None),
 }
 LENGTHS: dict[str, tuple[dict[str, Any], float, float]] = {
     "fixed": ({"tokens": 512}, 512.0, 0.0),
@@ -55,6 +57,19 @@ LENGTHS: dict[str, tuple[dict[str, Any], float, float]] = {
 }
 JOINT: dict[str, tuple[dict[str, Any], tuple[float, float], tuple[float, float]]] = {
     "empirical": ({"rows": [[10, 1], [20, 5, 3.0]]}, (17.5, 4.0), (math.sqrt(18.75), math.sqrt(3.0))),
+    # Ten requests of the first part, then ten of both alike: 3/4 and 1/4 in the long run.
+    "drifting_mix": (
+        {
+            "window_requests": 10,
+            "parts": [
+                {"prompt_cdf": [[9, 0], [10, 1]], "output": [{"up_to_prompt_tokens": 10, "cdf": [[0, 0], [1, 1]]}]},
+                {"prompt_cdf": [[29, 0], [30, 1]], "output": [{"up_to_prompt_tokens": 30, "cdf": [[4, 0], [5, 1]]}]},
+            ],
+            "shares": [[1.0, 0.0], [0.5, 0.5]],
+        },
+        (15.0, 2.0),
+        (math.sqrt(75.0), math.sqrt(3.0)),
+    ),
     # The Azure example: prompts 1 .. 100 with outputs 1, 3, .. 199.
     "log": ({"path": "azure.csv"}, (50.5, 100.0), (math.sqrt(9999 / 12), math.sqrt(9999 / 3))),
     # Prompts 1..10 get outputs 1..4, prompts 11..20 get 5..8: output uniform on 1..8.
@@ -78,6 +93,9 @@ def example(tmp_path, monkeypatch):
     """Build the example of a kind, in a directory that holds the trace files it may name."""
     (tmp_path / "azure.csv").write_text(AZURE)
     (tmp_path / "mooncake.jsonl").write_text(MOONCAKE)
+    (tmp_path / "servegen").mkdir()
+    (tmp_path / "servegen" / "chunk-1-trace.csv").write_text("0,5,1.0,Gamma,0.5,0.4\n600,9,1.0,Weibull,0.8,0.1\n")
+    (tmp_path / "servegen" / "chunk-1-dataset.json").write_text(SERVEGEN_LAWS)
     monkeypatch.chdir(tmp_path)
 
     def build(family: str, kind: str) -> Any:

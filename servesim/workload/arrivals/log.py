@@ -16,16 +16,17 @@ class LogArrivals(LogFile, TraceArrivals):
     """Requests of a log in any of the usual formats, with their own lengths; docs/logs.md says what each holds.
 
     A failed request counts as one without output: `zero_output: drop` leaves it out. Sessions and shared prefixes are
-    not replayed. ServeGen's descriptions are drawn with a fixed seed. ShareGPT has no times: use the joint length law
-    `log` with arrivals of your choice.
+    not replayed. ServeGen's descriptions are drawn with a fixed seed. ShareGPT's and SGLang's files have no times: use
+    the joint length law `log` with arrivals of your choice.
     """
 
     kind: Literal["log"] = "log"
 
     def rows(self) -> Iterator[TraceRows]:
         """Yield the log's rows; raise InputError naming the first faulty ones."""
-        if self.found_format() == "sharegpt":
-            message = "ShareGPT has no times: use lengths: {kind: log, path: ...} with arrivals such as poisson"
+        format = self.found_format()
+        if format != "servegen" and self.layout(format).arrival is None:
+            message = f"{format} has no times: use lengths: {{kind: log, path: ...}} with arrivals such as poisson"
             raise InputError(Problem(message, file=self.path))
         for rows in self.batches():
             if len(rows.line):

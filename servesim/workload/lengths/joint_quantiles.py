@@ -20,14 +20,12 @@ class OutputGivenPrompt(Spec):
     cdf: TokenCdf
 
 
-@register("joint_length")
-class JointQuantilesLengths(JointLengths):
+class JointTable(Spec):
     """A prompt distribution, and an output distribution for every range of the prompt.
 
     Both are cumulative distributions given at points, as in `quantiles`.
     """
 
-    kind: Literal["joint_quantiles"] = "joint_quantiles"
     prompt_cdf: TokenCdf
     output: Annotated[
         tuple[OutputGivenPrompt, ...], Strict(False), Field(min_length=1, description="By rising prompt range.")
@@ -53,3 +51,13 @@ class JointQuantilesLengths(JointLengths):
             members = np.flatnonzero(ranges == index)
             output[members] = inverse_cdf(entry.cdf, uniform[members])
         return prompt, output
+
+
+@register("joint_length")
+class JointQuantilesLengths(JointTable, JointLengths):
+    """A prompt distribution, and an output distribution for every range of the prompt.
+
+    Both are cumulative distributions given at points, as in `quantiles`.
+    """
+
+    kind: Literal["joint_quantiles"] = "joint_quantiles"

@@ -18,6 +18,7 @@ from servesim.workload.logs.stationarity import (
     swing_test,
     window_counts,
 )
+from servesim.workload.logs.structure import prefixes, sessions
 
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 _WINDOWS_S = (1.0, 10.0, 60.0, 600.0, 3600.0)
@@ -27,9 +28,6 @@ _MAX_CURVE = 200
 def describe(log: Log) -> dict[str, Any]:
     """Return the description as plain data, ready for JSON; None for what the format does not tell."""
     rows, served = log.rows, log.served
-    prefixes = None
-    if rows.prefix is not None and log.layout is not None:
-        prefixes = _prefixes(rows, log.layout.prefix_block_tokens)
     return {
         "path": log.file.path,
         "format": log.format,
@@ -38,8 +36,8 @@ def describe(log: Log) -> dict[str, Any]:
         "faults": _faults(log),
         "arrivals": _arrivals(rows.time_s) if log.timed else None,
         "lengths": _lengths(served) if len(served.line) else None,
-        "sessions": _sessions(rows),
-        "prefixes": prefixes,
+        "sessions": sessions(rows),
+        "prefixes": prefixes(rows, log.layout.prefix_block_tokens) if log.layout is not None else None,
     }
 
 
@@ -94,14 +92,16 @@ def windowed(time_s: FloatArray, window_s: float) -> dict[str, float]:
     }
 
 
-def rate_curve(time_s: FloatArray) -> dict[str, Any]:
-    """Return requests/s per hour, minute, or a round window in between or below, at most 200 of them."""
-    span_s = float(time_s[-1] - time_s[0])
+def rate_curve(time_s: FloatArray, weights: IntArray | None = None) -> dict[str, Any]:
+    """Return requests/s (or the sum of weights/s) per hour, minute, or another round window, at most 200 whole ones."""
+    from_start_s = time_s - time_s[0]
+    span_s = float(from_start_s[-1])
     choices = (1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
     window_s = next((choice for choice in choices if span_s / choice <= _MAX_CURVE), span_s / _MAX_CURVE)
-    windows = max(1, int(np.ceil(span_s / window_s)))
-    counts = window_counts(time_s - time_s[0], window_s, windows)
-    return {"window_s": window_s, "rates_rps": (counts / window_s).tolist()}
+    windows = max(1, int(span_s / window_s))
+    window = (from_start_s // window_s).astype(np.int64)
+    sums = np.bincount(window, weights, minlength=windows)[:windows]  # what is left is no whole window
+    return {"window_s": window_s, "rates_rps": (sums / window_s).tolist()}
 
 
 def _lengths(rows: LogRows) -> dict[str, Any]:
@@ -127,43 +127,3 @@ def _correlation(x: IntArray, y: IntArray) -> float | None:
 def ranks_correlate(x: IntArray, y: IntArray) -> float | None:
     """Return Spearman's correlation; None where there are fewer than three pairs or one side never varies."""
     return rank_correlation(x, y) if len(x) > 2 and x.std() > 0 and y.std() > 0 else None
-
-
-def _sessions(rows: LogRows) -> dict[str, Any] | None:
-    """Return how requests group into conversations; rows without a session count as alone."""
-    named = [value for value in rows.session or () if value not in (None, "")]
-    if not named:
-        return None
-    turns = np.array(list(_tally(named).values()))
-    return {
-        "sessions": len(turns),
-        "requests_in_sessions": len(named),
-        "mean_turns": float(turns.mean()),
-        "max_turns": int(turns.max()),
-    }
-
-
-def _tally(values: list[Any]) -> dict[Any, int]:
-    counts: dict[Any, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
-
-
-def _prefixes(rows: LogRows, block_tokens: int) -> dict[str, Any]:
-    """Return what a prefix cache that never evicts would find: leading blocks that an earlier prompt also had."""
-    seen: set[Any] = set()
-    blocks = reused = tokens = 0
-    for ids, prompt in zip(rows.prefix or (), rows.prompt_tokens.tolist(), strict=True):
-        own = list(ids or ())
-        hit = next((place for place, block in enumerate(own) if block not in seen), len(own))
-        seen.update(own)
-        blocks += len(own)
-        reused += hit
-        tokens += min(hit * block_tokens, prompt)
-    return {
-        "block_tokens": block_tokens,
-        "blocks": blocks,
-        "distinct_blocks": len(seen),
-        "reusable_share_of_prompt_tokens": tokens / max(1, int(rows.prompt_tokens.sum())),
-    }

@@ -25,12 +25,21 @@ def description_lines(found: dict[str, Any]) -> Iterator[str]:
             f"sessions: {sessions['sessions']} with {sessions['requests_in_sessions']} requests, "
             f"{sessions['mean_turns']:.2f} each on average, at most {sessions['max_turns']}"
         )
+        yield from _table_line("  from turn to turn, s", sessions["gap_between_turns_s"])
     if prefixes := found["prefixes"]:
         blocks = f"{prefixes['distinct_blocks']} distinct blocks of {prefixes['block_tokens']}"
         yield (
             f"shared prefixes: {100 * prefixes['reusable_share_of_prompt_tokens']:.1f} % of the prompt tokens repeat "
             f"an earlier prompt's beginning ({blocks})"
         )
+        yield from _table_line("  reuse distance, distinct blocks", prefixes["reuse_distance_blocks"])
+
+
+def _table_line(name: str, table: list[list[float]] | None) -> Iterator[str]:
+    """Yield the quantiles at some probabilities of a table [value, P(at most value)]."""
+    if table is not None:
+        at = ((p, next(value for value, reached in table if reached >= p)) for p in (0.1, 0.5, 0.9, 0.99))
+        yield name + ": " + ", ".join(f"p{100 * p:g} {value:g}" for p, value in at)
 
 
 def _fault_lines(faults: dict[str, Any]) -> Iterator[str]:

@@ -25,7 +25,9 @@ Format = Literal[
     "servegen",
     "vllm_bench",
     "vllm_timed_trace",
+    "sglang_bench",
     "guidellm",
+    "inference_perf",
     "aiperf",
 ]
 
@@ -58,17 +60,22 @@ JSONL_FORMATS = {
         "metrics.input_sequence_length.value",
         "metrics.output_sequence_length.value",
         "ns",
-        session="metadata.conversation_id",
+        session="metadata.session_num",
         error="error",
     ),
 }
 DOCUMENT_FORMATS = {
     "vllm_bench": Layout("start_times", "input_lens", "output_lens", "s"),
+    "sglang_bench": Layout(None, "input_lens", "output_lens", "s"),
     "guidellm": Layout("request_start_time", "prompt_tokens", "output_tokens", "s"),
+    "inference_perf": Layout("start_time", "input_tokens", "output_tokens", "s"),
     "sharegpt": Layout(None, "conversations[0]", "conversations[1]", "s", lengths_exact=False),
 }
-COMPLETION_ORDER = frozenset({"vllm_bench", "guidellm", "aiperf"})
+COMPLETION_ORDER = frozenset({"vllm_bench", "guidellm", "inference_perf", "aiperf"})
 """Formats whose requests may stand in the order in which they ended: always sorted by time."""
+
+SEVERAL_BENCHMARKS = frozenset({"vllm_bench", "sglang_bench", "guidellm"})
+"""Formats whose files may hold several benchmarks, of which one is read."""
 
 
 def optional_layout(path: str, format: str) -> Layout:
@@ -99,7 +106,7 @@ def detect(path: str) -> str:
     if start == "":
         raise InputError(Problem("the file is empty", file=path))
     if start == "[":
-        return "sharegpt"
+        return _list_format(path)
     if start == "{":
         return _json_format(path, first)
     header = set(csv_header(path)[0])
@@ -107,6 +114,12 @@ def detect(path: str) -> str:
         if {layout.arrival, layout.prompt_tokens, layout.output_tokens} <= header:
             return name
     return "csv"
+
+
+def _list_format(path: str) -> str:
+    document = read_document(path)
+    first = document[0] if isinstance(document, list) and document else None
+    return "inference_perf" if isinstance(first, dict) and "start_time" in first else "sharegpt"
 
 
 def _json_format(path: str, first: str) -> str:
@@ -119,8 +132,12 @@ def _json_format(path: str, first: str) -> str:
     if not isinstance(record, dict):
         return "jsonl"
     keys = set(record)
-    if "input_lens" in keys:
+    if keys & {"median_e2e_latency_ms", "total_throughput"}:
+        return "sglang_bench"  # vllm's are called median_e2el_ms and total_token_throughput
+    if "input_lens" in keys or {"median_ttft_ms", "request_throughput"} <= keys:
         return "vllm_bench"
+    if {"successes", "failures"} <= keys:
+        return "inference_perf"
     if "benchmarks" in keys:
         return "guidellm"
     if {"metadata", "metrics"} <= keys:

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from servesim.errors import InputError, Problem
 from servesim.registry import Spec
 from servesim.workload.logs import formats
-from servesim.workload.logs.documents import READERS, read_document
+from servesim.workload.logs.benchmarks import guidellm_rows, inference_perf_rows, sglang_bench_rows, vllm_bench_rows
+from servesim.workload.logs.documents import sharegpt_rows
 from servesim.workload.logs.formats import Format
 from servesim.workload.logs.lines import at, jsonl_rows
 from servesim.workload.logs.parse import Faults, Parser
@@ -22,6 +23,12 @@ from servesim.workload.logs.servegen import servegen_rows
 from servesim.workload.logs.tables import csv_header, csv_rows, named_layout, parquet_columns, parquet_rows
 from servesim.workload.logs.text import named_faults, open_text
 
+_BENCHMARK_READERS = {
+    "vllm_bench": vllm_bench_rows,
+    "sglang_bench": sglang_bench_rows,
+    "guidellm": guidellm_rows,
+    "inference_perf": inference_perf_rows,
+}
 _OWN_COLUMNS = ("auto", "csv", "jsonl", "parquet")
 
 
@@ -39,6 +46,11 @@ class LogFile(Spec):
     unsorted: Annotated[
         Literal["refuse", "sort"], Field(description="Rows out of order: an input error, or read all and sort.")
     ] = "refuse"
+
+    benchmark: Annotated[
+        Annotated[int, Field(ge=1)] | Annotated[str, Field(min_length=1, max_length=500)] | None,
+        Field(description="Which benchmark of a file with several: its number from 1, or its name."),
+    ] = None
 
     @model_validator(mode="after")
     def _columns_belong_to_free_formats(self) -> LogFile:
@@ -99,8 +111,12 @@ class LogFile(Spec):
             yield parser.rows(raw)
 
     def _raw(self, format: str, layout: Layout, faults: Faults) -> Iterator[RawRows]:
-        if format in READERS:
-            return READERS[format](self.path, read_document(self.path))
+        if self.benchmark is not None and format not in formats.SEVERAL_BENCHMARKS:
+            raise InputError(Problem(f"benchmark: a log of format {format} holds no benchmarks", file=self.path))
+        if format in _BENCHMARK_READERS:
+            return _BENCHMARK_READERS[format](self.path, self.benchmark)
+        if format == "sharegpt":
+            return sharegpt_rows(self.path)
         if format == "parquet":
             return parquet_rows(self.path, layout)
         if format == "csv" or format in formats.CSV_FORMATS:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from servesim.errors import InputError, Problem
+from servesim.workload.base import FloatArray, IntArray
 from servesim.workload.logs.log_file import LogFile
 from servesim.workload.logs.parse import Faults
 from servesim.workload.logs.rows import Layout, LogRows, joined
-from servesim.workload.logs.servegen import left_out
+from servesim.workload.logs.servegen import left_out, read_clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,12 @@ class Log:
         """The rows that generated at least one token, their times from the first of them."""
         rows = self.rows.select(np.flatnonzero(self.rows.output_tokens))
         return rows._replace(time_s=rows.time_s - rows.time_s[:1]) if len(rows.line) else rows
+
+    @property
+    def requests(self) -> tuple[FloatArray, IntArray, IntArray]:
+        """Times from 0 in seconds, prompt and output tokens of the served rows, each of shape (n,), for fits."""
+        served = self.served
+        return served.time_s, served.prompt_tokens, served.output_tokens
 
 
 def read_log(file: LogFile, *, start_s: float = 0.0, end_s: float = math.inf, strict: bool = False) -> Log:
@@ -71,6 +78,6 @@ def read_log(file: LogFile, *, start_s: float = 0.0, end_s: float = math.inf, st
         rows = rows.select(np.flatnonzero((rows.time_s >= start_s) & (rows.time_s < end_s)))
         if not len(rows.line):
             raise InputError(Problem("no row of the log lies inside the window", file=file.path))
-    notes = tuple(left_out(file.path)) if format == "servegen" else ()
+    notes = tuple(left_out(read_clients(file.path))) if format == "servegen" else ()
     layout = None if format == "servegen" else file.layout(format)
     return Log(file, format, layout, rows, faults, disordered, notes)

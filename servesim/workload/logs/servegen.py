@@ -13,7 +13,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,29 +69,47 @@ def _is_trace(path: Path) -> bool:
     return bool(_NAME.fullmatch(path.name))
 
 
-def servegen_rows(path: str, start_s: float = 0.0, end_s: float = math.inf, seed: int = 0) -> Iterator[LogRows]:
-    """Yield the requests of one client (a trace file) or of all in a directory, window by window, in order of time.
+def servegen_rows(path: str) -> Iterator[LogRows]:
+    """Yield the requests of one client (a trace file) or of all in a directory, drawn with a fixed seed.
 
-    Only windows that begin in [start_s, end_s), in the description's own seconds, are drawn, and times count from the
-    first of them. `line` is the window's line in the trace file. Every window of every client has a random stream of
-    its own, so that a request does not depend on what else is read. Windows without known lengths have no requests.
+    Times count from the first window. Windows without known lengths have no requests.
     """
-    clients = read_clients(path)
+    return drawn_rows(read_clients(path))
+
+
+def drawn_rows(
+    clients: Sequence[Client],
+    start_s: float = 0.0,
+    end_s: float = math.inf,
+    *,
+    seed: int = 0,
+    name: str = "",
+    factor: float = 1.0,
+) -> Iterator[LogRows]:
+    """Yield the clients' requests, window by window, in order of time.
+
+    Only windows that begin in [start_s, end_s), in the description's own seconds, are drawn, at `factor` times their
+    rate, and times count from the first of them. `line` is the window's line in the trace file. Every window of every
+    client has a random stream of its own, so that a request does not depend on what else is read.
+    """
     starts = sorted({start for client in clients for start in client.windows if start_s <= start < end_s})
-    width_s = min(np.diff(starts), default=600.0)
+    width_s = window_width_s(clients)
     for start in starts:
-        parts = [drawn for client in clients if (drawn := _draw(client, start, float(width_s), seed)) is not None]
+        parts = [
+            drawn for client in clients if (drawn := _draw(client, start, width_s, factor, (seed, name))) is not None
+        ]
         if parts:
             time_s, prompt, output, line = (np.concatenate(column) for column in zip(*parts, strict=True))
             order = np.argsort(time_s, kind="stable")
             yield LogRows(time_s[order] - starts[0], prompt[order], output[order], line[order])
 
 
-def left_out(path: str) -> list[str]:
-    """Return what of the description has no requests because its lengths are not known."""
+def left_out(clients: Sequence[Client], start_s: float = 0.0, end_s: float = math.inf) -> list[str]:
+    """Return what of the description has no requests between two times because its lengths are not known."""
     found = []
-    for client in read_clients(path):
-        active = [window for window in client.windows.values() if window.rate_rps > 0]
+    for client in clients:
+        inside = (window for window in client.windows.values() if start_s <= window.start_s < end_s)
+        active = [window for window in inside if window.rate_rps > 0]
         unknown = [window for window in active if client.lengths(window.start_s) is None]
         if unknown:
             why = "no dataset file" if not client.laws else "no lengths for them"
@@ -99,21 +117,39 @@ def left_out(path: str) -> list[str]:
     return found
 
 
+def window_width_s(clients: Sequence[Client]) -> float:
+    """Return the length of a window: the least distance of two, 600 s (ServeGen's own) where there is but one."""
+    starts = sorted({start for client in clients for start in client.windows})
+    return float(min(np.diff(starts), default=600.0))
+
+
+def mean_rate_rps(clients: Sequence[Client], start_s: float, end_s: float) -> float:
+    """Return the mean rate of requests with known lengths over the windows that begin in [start_s, end_s)."""
+    starts = {start for client in clients for start in client.windows if start_s <= start < end_s}
+    known = (
+        window.rate_rps
+        for client in clients
+        for window in client.windows.values()
+        if window.start_s in starts and client.lengths(window.start_s) is not None
+    )
+    return sum(known) / max(1, len(starts))
+
+
 def _draw(
-    client: Client, start_s: float, width_s: float, seed: int
+    client: Client, start_s: float, width_s: float, factor: float, key: tuple[int, str]
 ) -> tuple[FloatArray, IntArray, IntArray, IntArray] | None:
     window, laws = client.windows.get(start_s), client.lengths(start_s)
     if window is None or window.rate_rps == 0 or laws is None:
         return None
-    rng = random_streams.stream(seed, "servegen", client.number, round(start_s))
-    time_s = start_s + _times(window, width_s, rng)
+    rng = random_streams.stream(key[0], "servegen", key[1], client.number, round(start_s))
+    time_s = start_s + _times(window, window.rate_rps * factor, width_s, rng)
     prompt, output = (tokens[_pick(weights, rng.random(len(time_s)))] for tokens, weights in laws)
     return time_s, prompt, output, np.full(len(time_s), window.line)
 
 
-def _times(window: Window, width_s: float, rng: np.random.Generator) -> FloatArray:
+def _times(window: Window, rate_rps: float, width_s: float, rng: np.random.Generator) -> FloatArray:
     """Return the arrivals inside the window, from its start."""
-    mean_gap_s, chunk = 1 / window.rate_rps, int(window.rate_rps * width_s * 1.1) + 16
+    mean_gap_s, chunk = 1 / rate_rps, int(rate_rps * width_s * 1.1) + 16
     parts, last_s = [], 0.0
     while last_s < width_s:
         if window.pattern == "Gamma":
@@ -139,10 +175,14 @@ def read_clients(path: str) -> list[Client]:
     files = [place] if place.is_file() else sorted(entry for entry in place.iterdir() if _is_trace(entry))
     clients = []
     for file in files:
+        if place.is_dir() and not file.resolve().is_relative_to(place.resolve()):
+            raise InputError(Problem("a link that leads out of the directory", file=str(file)))
         match = _NAME.fullmatch(file.name)
         if match is None:
             raise InputError(Problem("expected a file called chunk-N-trace.csv, or a directory of them", file=path))
         dataset = file.with_name(f"chunk-{match[1]}-dataset.json")
+        if dataset.exists() and not dataset.resolve().is_relative_to(file.parent.resolve()):
+            raise InputError(Problem("a link that leads out of the directory", file=str(dataset)))
         laws = _read_laws(dataset) if dataset.exists() else {}
         clients.append(Client(int(match[1]), _read_windows(file), laws))
     if not any(client.laws for client in clients):

@@ -110,15 +110,31 @@ def window_counts(arrival_s: FloatArray, window_s: float, windows: int) -> IntAr
 
 
 def shrunk_rates(counts: IntArray, window_s: float, burstiness: float) -> FloatArray:
-    """Return the windows' rates with the noise of counting taken out, shape (windows,).
+    """Return the windows' rates with the noise of counting taken out scale by scale, shape (windows,).
 
     Counts vary by the rate's swing and by chance, and a profile of raw counts would have the chance twice once arrivals
-    are drawn from it. Each count moves towards the mean by the share of chance in the variance, so that what is drawn
-    varies as the log does (the linear empirical Bayes estimate).
+    are drawn from it. The profile is split in two, each half again, and so on; at each level the halves' differences
+    are scaled by the root of the share of their mean square that is not chance, so that what is drawn varies as the log
+    does at every scale (a linear empirical Bayes estimate in Haar's basis: slow swings, of which counts tell almost
+    everything, stay as they are, and only the fast ones are shrunk).
     """
-    mean = float(counts.mean())
-    variance = float(counts.var(ddof=1)) if len(counts) > 1 else 0.0
-    kept = max(0.0, 1 - mean / burstiness / variance) if variance > 0 else 0.0
-    rates = (mean + math.sqrt(kept) * (counts - mean)) / window_s
+    total = np.concatenate(([0], np.cumsum(counts)))
+    rates = np.full(len(counts), counts.mean() / window_s)
+    edges = np.array([0, len(counts)])
+    while np.diff(edges).max() > 1:
+        left, right = edges[:-1], edges[1:]
+        split = np.flatnonzero(right - left > 1)
+        left, right = left[split], right[split]
+        middle = (left + right + 1) // 2
+        before = (total[middle] - total[left]) / ((middle - left) * window_s)
+        after = (total[right] - total[middle]) / ((right - middle) * window_s)
+        chance = (before / (middle - left) + after / (right - middle)) / (burstiness * window_s)
+        found = float(np.sum((after - before) ** 2))
+        kept = math.sqrt(max(0.0, 1 - float(chance.sum()) / found)) if found > 0 else 0.0
+        step = kept * (after - before) / (right - left)
+        for start, mid, end, each in zip(left, middle, right, step, strict=True):
+            rates[start:mid] -= each * (end - mid)
+            rates[mid:end] += each * (mid - start)
+        edges = np.union1d(edges, middle)
     floored: FloatArray = np.maximum(rates, 0.0)
     return floored
