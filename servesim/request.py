@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 # Outcomes: the one terminal state of a request. Plain integers because they are set on the hot path and stored as
 # numbers; OUTCOMES names them.
-COMPLETED, REJECTED, TIMED_OUT, CANCELLED, FAILED, PENDING = range(6)
-OUTCOMES = ("completed", "rejected", "timed_out", "cancelled", "failed", "pending")
+COMPLETED, REJECTED, TIMED_OUT, ABANDONED, CANCELLED, FAILED, PENDING = range(7)
+OUTCOMES = ("completed", "rejected", "timed_out", "abandoned", "cancelled", "failed", "pending")
+
+# Reasons for a rejection that would be the same the next time: no client tries such a request again.
+NEVER_FITS = ("exceeds max_model_len", "needs more KV blocks than the replica has")
 
 # Stages: where a request is inside an engine.
 OUTSIDE, ADMISSION, WAITING, PREFILL, DECODE, LEAVING, GONE = range(7)
@@ -156,6 +159,10 @@ class Request:
             self.first_row,
             self.last_row,
         )
+
+    def in_service(self) -> bool:
+        """Say whether an engine has taken this request up: from being scheduled first, preempted or not, to its end."""
+        return self.stage > WAITING or self.preemptions > 0
 
     def refuse(self, reason: str, now_s: float) -> None:
         """End as rejected, now and for `reason`."""

@@ -43,10 +43,17 @@ class Result:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        """One row per request."""
+        """One row per logical request."""
         from servesim.metrics.tables import requests_frame
 
         return requests_frame(self.record)
+
+    @cached_property
+    def attempts(self) -> pd.DataFrame:
+        """One row per attempt to have a request served."""
+        from servesim.metrics.tables import attempts_frame
+
+        return attempts_frame(self.record)
 
     @cached_property
     def iterations(self) -> pd.DataFrame:
@@ -55,11 +62,11 @@ class Result:
 
         return iterations_frame(self.record)
 
-    def token_times(self, request_id: int) -> list[float]:
-        """Return when each output token of a request was out, in seconds."""
+    def token_times(self, request_id: int, attempt: int | None = None) -> list[float]:
+        """Return when each output token of a request's last attempt, or of attempt 1, 2, ..., was out, in seconds."""
         from servesim.metrics.tables import token_times
 
-        return token_times(self.record, request_id)
+        return token_times(self.record, request_id, attempt)
 
     def write(
         self,
@@ -69,13 +76,15 @@ class Result:
     ) -> None:
         """Write summary.json, scenario.resolved.yaml, requests.parquet and timeseries.parquet to `directory`.
 
+        Where a class retries, attempts.parquet too.
+
         `summary` is written instead of this result's own, with more said in it; `more` is called with the folder in
         the making to add files.
 
         The files are made under a temporary name beside it and moved into place at the end, so that a killed run
         leaves either nothing or something whole. An existing directory is replaced.
         """
-        from servesim.metrics.tables import write_requests_parquet, write_timeseries_parquet
+        from servesim.metrics.tables import write_attempts_parquet, write_requests_parquet, write_timeseries_parquet
         from servesim.scenario.dump import to_yaml
 
         target = Path(directory)
@@ -89,6 +98,8 @@ class Result:
             (work / "scenario.resolved.yaml").write_text(to_yaml(self.scenario), encoding="utf-8")
             write_requests_parquet(self.record, work / "requests.parquet")
             write_timeseries_parquet(self.record, work / "timeseries.parquet")
+            if any(spec.retry for spec in self.scenario.workload.classes.values()):
+                write_attempts_parquet(self.record, work / "attempts.parquet")
             if more is not None:
                 more(work)
             work.chmod(0o755)

@@ -20,11 +20,13 @@ from servesim.scenario.resolve import Resolved, ResolvedPool, resolve
 from servesim.scenario.schema import ClassSpec, Scenario
 from servesim.system.clock import Clock
 from servesim.system.gateway import Door, Gateway
+from servesim.system.lives import LivelyDoor
 from servesim.system.memory import resident_bytes
 from servesim.system.pool import Pool
 from servesim.system.sources import ClosedLoop, OpenSource, Source
 from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
 from servesim.workload.base import IndependentLengths
+from servesim.workload.lives import Clients
 from servesim.workload.load import ClassLoad, Lengths, LengthStream
 
 Progress = Callable[[float, int], None]
@@ -71,10 +73,11 @@ class _Run:
         limits = resolved.scenario.limits
         self._clock = Clock(limits.max_events, limits.max_time_s, limits.max_events_per_instant, self._watch)
         self._gateway = Gateway(self._clock)
-        self._spools: list[Spool] = [self._gateway.records]
+        self._spools: list[Spool] = [self._gateway.records, self._gateway.retries]
         self._replicas: list[Replica] = []
         self._pools = {pool.name: self._build_pool(pool) for pool in resolved.pools}
         self._loads: list[ClassLoad] = []
+        self._lively: list[LivelyDoor] = []
         classes = resolved.scenario.workload.classes
         self._sources = [self._build_source(i, name, spec) for i, (name, spec) in enumerate(classes.items())]
 
@@ -98,6 +101,11 @@ class _Run:
         # The client's patience runs from when it sends to when it has the whole answer; the server is told at once.
         timeout_s = None if spec.timeout_s is None else max(spec.timeout_s - round_trip_s, 0.0)
         door = Door(self._gateway, pool, index, spec.priority, timeout_s)
+        if spec.patience or spec.cancel or spec.retry:
+            clients = Clients(self._seed, name, spec.patience, spec.cancel, spec.retry)
+            lively = LivelyDoor(self._gateway, pool, index, spec.priority, timeout_s, clients, round_trip_s)
+            self._lively.append(lively)
+            door = lively
         num_requests = spec.num_requests or (None if spec.duration_s else scenario.workload.num_requests)
         duration_s = spec.duration_s or (None if spec.num_requests else scenario.workload.duration_s)
         lengths = _lengths(spec)
@@ -142,10 +150,12 @@ class _Run:
             client_clock=client.clock == "client",
             request_network_s=client.request_network_s,
             response_network_s=client.response_network_s,
+            retries=gateway.retries,
             provenance=provenance(self._resolved, self._seed),
             warnings=[
                 *(warning for pool in self._resolved.pools for warning in pool.plan.warnings),
                 *gateway.rejection_warnings(),
+                *(warning for door in self._lively for warning in door.warnings()),
                 *(
                     f"class {load.class_name}: left out {load.dropped_zero_output} rows of the trace without output"
                     for load in self._loads

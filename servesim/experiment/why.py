@@ -25,6 +25,7 @@ LATENCIES = {"p99_ttft": "ttft_s", "p99_e2e": "e2e_s"}
 # Which limit a part of a latency is put down to; the queue is put down to what it waited for.
 _BEHIND = {
     "network_s": "network",
+    "retry_s": "retries",
     "admission_s": "admission",
     "own_compute_s": "compute",
     "interference_s": "compute",

@@ -145,7 +145,7 @@ def slowest(record: RunRecord, kind: str, least_s: float) -> dict[str, Waits]:
     parts = []
     for done in completed_chunks(record):
         slow = latency(done["arrival_s"], done[end], network) >= least_s
-        queued = (done["arrival_s"] + done["admission_s"])[slow]
+        queued = (done["attempt_arrival_s"] + done["admission_s"])[slow]
         parts.append(np.stack([done["replica"][slow], queued, done["first_scheduled_s"][slow]]))
     replica, queued_s, scheduled_s = np.concatenate(parts, axis=1) if parts else np.empty((3, 0))
     found = {}

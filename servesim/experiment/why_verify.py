@@ -16,7 +16,7 @@ from servesim.errors import InputError, LimitReached
 from servesim.experiment.result import Result
 from servesim.experiment.simulate import simulate
 from servesim.experiment.why_changes import Change, changes
-from servesim.metrics.chunks import named_chunks
+from servesim.metrics.attempts import logical_chunks
 from servesim.metrics.record import RunRecord
 from servesim.scenario.schema import Scenario
 
@@ -90,7 +90,7 @@ def _figures(result: Result) -> dict[str, Any]:
 
 def _first_requests(record: RunRecord, count: int) -> dict[str, int]:
     """Return how many requests of each class are among the first `count` to arrive; at least one of each."""
-    columns = [(chunk["arrival_s"].copy(), chunk["class_index"].copy()) for chunk in named_chunks(record.requests)]
+    columns = [(chunk["arrival_s"].copy(), chunk["class_index"].copy()) for chunk in logical_chunks(record)]
     arrival_s = np.concatenate([arrival for arrival, _ in columns])
     which = np.concatenate([classes for _, classes in columns]).astype(np.int64)
     first = np.argsort(arrival_s, kind="stable")[:count]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from servesim.errors import ServesimError
+from servesim.metrics.attempts import Attempts
 from servesim.metrics.chunks import Columns, named_chunks
 from servesim.metrics.itl import decoding_by_row, first_rows
 from servesim.metrics.record import PoolRecord, RunRecord
-from servesim.request import CANCELLED, COMPLETED, FAILED, OUTCOMES, REJECTED, TIMED_OUT
+from servesim.request import ABANDONED, CANCELLED, COMPLETED, FAILED, OUTCOMES, REJECTED, TIMED_OUT
 
-_ENDS = (COMPLETED, REJECTED, TIMED_OUT, CANCELLED, FAILED)
+_ENDS = (COMPLETED, REJECTED, TIMED_OUT, ABANDONED, CANCELLED, FAILED)
 _TOLERANCE = 1e-9
 
 
@@ -20,7 +21,9 @@ class RecordError(ServesimError):
 
 def check(record: RunRecord) -> None:
     """Raise RecordError unless requests, tokens, time and occupancy add up."""
-    _check_requests(record)
+    attempts = Attempts(record, "class_index", "outcome", "arrival_s", "finish_s")
+    _check_attempts(attempts)
+    _check_requests(record, attempts)
     _check_order(record)
     _check_little(record)
     for pool in record.pools:
@@ -32,8 +35,8 @@ def _demand(holds: bool | np.bool_, text: str) -> None:
         raise RecordError(f"conservation check failed: {text}")
 
 
-def _check_requests(record: RunRecord) -> None:
-    """Every request offered has exactly one record, with one way in which it ended."""
+def _check_requests(record: RunRecord, attempts: Attempts) -> None:
+    """Every attempt has exactly one record, with one way in which it ended; there is one first attempt per offer."""
     request_id, class_index, outcome = record.requests.column("request_id", "class_index", "outcome")
     ordered = np.sort(request_id)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
@@ -41,8 +44,22 @@ def _check_requests(record: RunRecord) -> None:
     _demand(np.isin(outcome, _ENDS).all(), f"an outcome is none of {', '.join(OUTCOMES[end] for end in _ENDS)}")
     if record.offered:
         counts = np.bincount(class_index.astype(np.int64), minlength=len(record.classes))
+        later = attempts.columns["class_index"][attempts.number > 1]
+        counts -= np.bincount(later.astype(np.int64), minlength=len(record.classes))
         for one, offered, count in zip(record.classes, record.offered, counts.tolist(), strict=True):
             _demand(offered == count, f"class {one.name}: {offered} requests offered, {count} recorded")
+
+
+def _check_attempts(attempts: Attempts) -> None:
+    """A request is tried again after its attempt has ended, badly, and by the same class."""
+    _demand(len(np.unique(attempts.request_id)) == len(attempts), "an attempt belongs to two requests")
+    _demand(not np.isnan(attempts.columns["outcome"]).any(), "an attempt has no record")
+    again = attempts.number > 1
+    before = {name: attempts.previous(column)[again] for name, column in attempts.columns.items()}
+    now = {name: column[again] for name, column in attempts.columns.items()}
+    _demand((now["class_index"] == before["class_index"]).all(), "an attempt changes its class")
+    _demand((now["arrival_s"] >= before["finish_s"]).all(), "an attempt begins before the one before it ended")
+    _demand((before["outcome"] != COMPLETED).all(), "a request that completed is tried again")
 
 
 def _check_order(record: RunRecord) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from servesim.metrics.chunks import Columns, named_chunks
+from servesim.metrics.attempts import logical_chunks
+from servesim.metrics.chunks import Columns
 from servesim.metrics.definitions import Floats, e2e_s, tpot_s, ttft_s
 from servesim.metrics.record import RunRecord
 from servesim.metrics.split import PARTS, Split, Splitter, network_s
@@ -20,11 +21,13 @@ from servesim.request import COMPLETED, OUTCOMES
 class Latencies:
     """Latencies of the completed requests, each of shape (completed,), and counts by class.
 
-    `outcomes` has shape (classes, len(OUTCOMES)); `output_tokens` shape (classes,), completed requests only;
-    `class_index` is None if there is one class only.
+    `outcomes` has shape (classes, len(OUTCOMES)) and counts logical requests by their last attempt's, `attempts` shape
+    (classes,); `output_tokens` shape (classes,), completed requests only; `class_index` is None if there is one class
+    only.
     """
 
     outcomes: NDArray[np.int64]
+    attempts: NDArray[np.int64]
     output_tokens: Floats
     class_index: NDArray[np.int16] | None
     ttft_s: Floats
@@ -38,8 +41,8 @@ class Latencies:
 
 
 def completed_chunks(record: RunRecord) -> Iterator[Columns]:
-    """Yield the completed requests chunk by chunk."""
-    for chunk in named_chunks(record.requests):
+    """Yield the completed logical requests chunk by chunk, with the columns of `logical_chunks`."""
+    for chunk in logical_chunks(record):
         done = chunk["outcome"] == COMPLETED
         yield chunk if done.all() else {name: column[done] for name, column in chunk.items()}
 
@@ -47,10 +50,11 @@ def completed_chunks(record: RunRecord) -> Iterator[Columns]:
 def latencies(record: RunRecord) -> Latencies:
     """Compute the latencies of every completed request."""
     classes, kinds = len(record.classes), len(OUTCOMES)
-    outcomes = np.zeros(classes * kinds, dtype=np.int64)
-    for chunk in named_chunks(record.requests):
+    outcomes, attempts = np.zeros(classes * kinds, dtype=np.int64), np.zeros(classes)
+    for chunk in logical_chunks(record):
         code = chunk["class_index"] * kinds + chunk["outcome"]
         outcomes += np.bincount(code.astype(np.int64), minlength=classes * kinds)
+        attempts += np.bincount(chunk["class_index"].astype(np.int64), chunk["attempts"], minlength=classes)
     by_class = outcomes.reshape(classes, kinds)
     total = int(by_class[:, COMPLETED].sum())
     ttft, tpot, e2e, queue = (np.empty(total) for _ in range(4))
@@ -67,7 +71,7 @@ def latencies(record: RunRecord) -> Latencies:
         if index is not None:
             index[rows] = which
         tokens += np.bincount(which, done["output_tokens"], minlength=classes)
-    return Latencies(by_class, tokens, index, ttft, tpot, e2e, queue)
+    return Latencies(by_class, attempts.astype(np.int64), tokens, index, ttft, tpot, e2e, queue)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ A level says "overloaded" if, over the arrival window of length T, all of these 
    most of those inside at T wait. If nothing left in the second half, most must wait too: a long service time alone is
    no overload.
 
-Clients that give up keep the system from growing, so time-outs are a warning of their own.
+Clients that give up keep the system from growing, so those are a warning of their own. Attempts count one by one here,
+since each of them is load.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 
 from servesim.metrics.definitions import Floats
 from servesim.metrics.record import PoolRecord, RunRecord
-from servesim.request import COMPLETED, TIMED_OUT
+from servesim.request import ABANDONED, COMPLETED, TIMED_OUT
 
 _BINS = 128
 _LEAST_RISE = 50.0
@@ -47,8 +48,8 @@ _DEVIATIONS = 2.0
 _ENOUGH_LEFT = 25
 # Iterations let many requests go at once; that is no reason to wait for hundreds of times the usual rise.
 _MOST_DEPARTURE_BURST = 4.0
-_TIMED_OUT_SHARE = 0.05
-_LEAST_TIMED_OUT = 5
+_GAVE_UP_SHARE = 0.05
+_LEAST_GAVE_UP = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +227,16 @@ def _dispersion(counts: Floats) -> float:
 
 
 def _gave_up(pool: PoolRecord, requests: Requests) -> str:
-    """Return a sentence if too many of those that arrived in the second half timed out, else nothing."""
+    """Return a sentence if too many of those that arrived in the second half gave up, else nothing."""
     middle_s = 0.5 * float(requests.arrival_s.min() + requests.arrival_s.max())
     late = requests.arrival_s >= middle_s
-    timed_out = int(np.count_nonzero(requests.outcome[late] == TIMED_OUT))
-    share = timed_out / max(1, int(np.count_nonzero(late)))
-    if timed_out < _LEAST_TIMED_OUT or share <= _TIMED_OUT_SHARE:
+    outcome = requests.outcome[late]
+    timed_out, abandoned = (int(np.count_nonzero(outcome == kind)) for kind in (TIMED_OUT, ABANDONED))
+    share = (timed_out + abandoned) / max(1, len(outcome))
+    if timed_out + abandoned < _LEAST_GAVE_UP or share <= _GAVE_UP_SHARE:
         return ""
+    how = " or ".join(word for word, count in (("timed out", timed_out), ("were abandoned", abandoned)) if count)
     return (
         f"pool {pool.name} cannot serve what is offered while its clients wait: {100 * share:.3g} % of the requests "
-        f"in the second half of the arrivals timed out, which keeps the number in the system down"
+        f"in the second half of the arrivals {how}, which keeps the number in the system down"
     )

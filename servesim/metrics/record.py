@@ -15,6 +15,9 @@ from servesim.service_time.base import Origin, Validity
 UNLIMITED_BLOCKS = 1 << 60
 """The number of KV blocks that stands for no limit."""
 
+RETRY_COLUMNS = ("first_request_id", "request_id")
+"""A later attempt of a request, and the attempt that the request began with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slo:
@@ -112,6 +115,9 @@ class PoolRecord:
 class RunRecord:
     """A finished run. `requests` has REQUEST_COLUMNS, in the order in which requests ended; times are absolute.
 
+    A row of `requests` is one attempt. Where clients try again, `retries` has a row (RETRY_COLUMNS) for each attempt
+    after the first; `offered` counts what the clients wanted, by class, and so the first attempts only.
+
     `request_network_s` and `response_network_s` are what a client adds to the server's view: with
     `client_clock` they are part of TTFT and E2E, otherwise latencies are the server's.
     """
@@ -130,3 +136,4 @@ class RunRecord:
     response_network_s: float = 0.0
     provenance: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    retries: Spool = field(default_factory=lambda: Spool(RETRY_COLUMNS))

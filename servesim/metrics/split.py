@@ -1,6 +1,7 @@
 """Where a request's time went: TTFT and E2E as exact sums of their parts.
 
     network_s       to the server and back, where latencies are the client's
+    retry_s         before the attempt that completed arrived: earlier attempts and the waits after them
     admission_s     before the scheduler's queue: tokenisation, front end
     queue_s         in the queue until first scheduled, while every server was busy
     formation_s     in the queue while a server was idle: waiting for a batch to form
@@ -27,6 +28,7 @@ from servesim.metrics.waiting import Waiting
 
 PARTS = (
     "network_s",
+    "retry_s",
     "admission_s",
     "queue_s",
     "formation_s",
@@ -56,8 +58,9 @@ class Splitter:
         self._pool_of_class = np.array([names.index(one.pool) for one in record.classes], dtype=np.int64)
 
     def split(self, done: Columns) -> Split:
-        """Split completed requests, given as REQUEST_COLUMNS."""
+        """Split completed requests, given as REQUEST_COLUMNS or with the columns of `logical_chunks`."""
         arrival = done["arrival_s"]
+        last_arrival = done.get("attempt_arrival_s", arrival)
         ttft = ttft_s(arrival, done["first_token_s"], self._network_s)
         e2e = e2e_s(arrival, done["finish_s"], self._network_s)
         own = self._own(done)
@@ -65,6 +68,7 @@ class Splitter:
         prefill, decode = own.prefill_s, own.decode_s
         waits = {
             "network_s": np.full(len(arrival), self._network_s),
+            "retry_s": last_arrival - arrival,
             "admission_s": done["admission_s"],
             "queue_s": queue,
             "formation_s": formation,

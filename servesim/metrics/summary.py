@@ -11,14 +11,15 @@ from servesim.metrics.checks import check
 from servesim.metrics.definitions import attainment, describe, has_thresholds, meets, per_second
 from servesim.metrics.itl import itl_s
 from servesim.metrics.latencies import Latencies, SplitMeans, Tail, latencies
+from servesim.metrics.lost_tokens import LostTokens, lost_tokens
 from servesim.metrics.overload import overload_warnings
 from servesim.metrics.pools import PoolLoad, pool_counts, pool_summary, validity_warning
 from servesim.metrics.record import RunRecord
-from servesim.request import CANCELLED, COMPLETED, FAILED, OUTCOMES, REJECTED, TIMED_OUT
+from servesim.request import ABANDONED, CANCELLED, COMPLETED, FAILED, OUTCOMES, REJECTED, TIMED_OUT
 
 SCHEMA_VERSION = 1
 LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "queue_s")
-_OUTCOMES = (COMPLETED, REJECTED, TIMED_OUT, CANCELLED, FAILED)
+_OUTCOMES = (COMPLETED, REJECTED, TIMED_OUT, ABANDONED, CANCELLED, FAILED)
 
 Numbers = dict[str, Any]
 
@@ -31,6 +32,7 @@ def summarise(record: RunRecord) -> dict[str, Any]:
     check(record)
     found = latencies(record)
     good = _good(record, found)
+    lost = lost_tokens(record)
     indices: list[int | None] = [None, *range(len(record.classes))]
     names = ["all", *(one.name for one in record.classes)]
     described = _described(record, found)
@@ -43,6 +45,7 @@ def summarise(record: RunRecord) -> dict[str, Any]:
     classes = {
         name: {
             **_counts(record, found, good, i),
+            **_lost(lost, i),
             "itl_met": _itl_met(record, described, i),
             **described[i],
             "split": split.of_class(i),
@@ -99,11 +102,26 @@ def _counts(record: RunRecord, found: Latencies, good: list[int | None], index: 
     return {
         "offered": int(outcomes.sum()),
         **{OUTCOMES[kind]: int(outcomes[kind]) for kind in _OUTCOMES},
+        **_attempts(int(found.attempts[members].sum()), int(outcomes.sum())),
         "request_throughput_rps": per_second(int(outcomes[COMPLETED]), record.end_s),
         "output_throughput_tps": per_second(float(found.output_tokens[members].sum()), record.end_s),
         "goodput_rps": per_second(met, record.end_s) if asked else math.nan,
         "slo_attainment": share,
         "slo_met": _met(record, found, good, index, share),
+    }
+
+
+def _attempts(attempts: int, offered: int) -> Numbers:
+    amplification = attempts / offered if offered else math.nan
+    return {"attempts": attempts, "retries": attempts - offered, "retry_amplification": amplification}
+
+
+def _lost(lost: LostTokens, index: int | None) -> Numbers:
+    """Return what was generated for attempts that did not complete, of one class or of all."""
+    members = slice(None) if index is None else slice(index, index + 1)
+    return {
+        "partial_output_tokens": int(lost.delivered[members].sum()),
+        "wasted_output_tokens": int(lost.generated[members].sum()),
     }
 
 

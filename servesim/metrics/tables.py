@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servesim.errors import InputError
+from servesim.metrics.attempts import Attempts, as_logical, logical_chunks
 from servesim.metrics.chunks import Columns, named_chunks
 from servesim.metrics.definitions import e2e_s, tpot_s, ttft_s
 from servesim.metrics.record import PoolRecord, ReplicaRecord, RunRecord
@@ -31,22 +32,31 @@ Table = dict[str, NDArray[Any]]
 
 # Columns of REQUEST_COLUMNS kept as whole numbers. "class", "pool" and "outcome" are codes here and names outside.
 _WHOLE = ("prompt_tokens", "output_tokens", "generated_tokens")
+_ATTEMPT_TIMES = ("arrival_s", "first_scheduled_s", "first_token_s", "finish_s")
 # The parts that differ before the first token.
 _TTFT_PARTS = ("own_compute_s", "preemption_s", "host_s", "interference_s")
 
 
 def requests_frame(record: RunRecord) -> pd.DataFrame:
-    """Return one row per request, sorted by `request_id`; see docs/metrics.md for the columns.
+    """Return one row per logical request, sorted by `request_id`; see docs/metrics.md for the columns.
 
     Latencies are NaN where a request did not get there, and parts are those of completed requests only: PARTS split
     E2E, and `ttft_` before a part's name means the share of it in TTFT.
     """
+
+    return _frame(list(_request_tables(record)), _names(record), "request_id")
+
+
+def attempts_frame(record: RunRecord) -> pd.DataFrame:
+    """Return one row per attempt, sorted by `attempt_id`: the order in which they were sent. See docs/metrics.md."""
+    return _frame(list(_attempt_tables(record)), _names(record), "attempt_id")
+
+
+def _frame(tables: list[Table], names: dict[str, list[str]], key: str) -> pd.DataFrame:
     import pandas as pd
 
-    tables = list(_request_tables(record))
     whole = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    order = np.argsort(whole["request_id"], kind="stable")
-    names = _names(record)
+    order = np.argsort(whole[key], kind="stable")
     return pd.DataFrame(
         {
             name: _categorical(column[order], names[name]) if name in names else column[order]
@@ -59,6 +69,12 @@ def write_requests_parquet(record: RunRecord, path: str | Path) -> None:
     """Write the table of `requests_frame`, in the order in which requests ended."""
     names = _names(record)
     _write(path, (_arrow(table, names) for table in _request_tables(record)))
+
+
+def write_attempts_parquet(record: RunRecord, path: str | Path) -> None:
+    """Write the table of `attempts_frame`, in the order in which attempts ended."""
+    names = _names(record)
+    _write(path, (_arrow(table, names) for table in _attempt_tables(record)))
 
 
 def write_timeseries_parquet(record: RunRecord, path: str | Path, interval_s: float | None = None) -> None:
@@ -89,17 +105,29 @@ def iterations_frame(record: RunRecord) -> pd.DataFrame:
     return pd.DataFrame({"pool": pools, **whole})
 
 
-def token_times(record: RunRecord, request_id: int) -> list[float]:
+def token_times(record: RunRecord, request_id: int, attempt: int | None = None) -> list[float]:
     """Return when each output token of a request was out at the server, in absolute seconds.
 
-    A request that was cut off has the tokens of the iterations that ended before it. Raises InputError if there is no
-    such request.
+    Of its last attempt, or of attempt 1, 2, ... A request that was cut off has the tokens of the iterations that ended
+    before it. Raises InputError if there is no such request or attempt.
     """
+    request_id = _attempt_id(record, request_id, attempt)
     for chunk in named_chunks(record.requests):
         where = np.flatnonzero(chunk["request_id"] == request_id)
         if len(where):
             return _token_times(record, {name: float(column[where[0]]) for name, column in chunk.items()})
     raise InputError(f"there is no request {request_id}; ids are 0 to {len(record.requests) - 1}")
+
+
+def _attempt_id(record: RunRecord, request_id: int, attempt: int | None) -> int:
+    """Return the id of a request's last attempt, or of the one with this number."""
+    attempts = Attempts(record)
+    ids = attempts.request_id[attempts.first_id == request_id].tolist() or [request_id]
+    if attempt is None:
+        return int(ids[-1])
+    if not 1 <= attempt <= len(ids):
+        raise InputError(f"request {request_id} has no attempt {attempt}; it has {len(ids)}")
+    return int(ids[attempt - 1])
 
 
 def _token_times(record: RunRecord, request: dict[str, float]) -> list[float]:
@@ -145,9 +173,35 @@ def _request_tables(record: RunRecord) -> Iterator[Table]:
     splitter, waiting, network = Splitter(record), Waiting(record), network_s(record)
     pools = [pool.name for pool in record.pools]
     pool_of_class = np.array([pools.index(one.pool) for one in record.classes], dtype=np.int32)
-    chunks = named_chunks(record.requests) if len(record.requests) else [_no_rows(record.requests)]
+    nothing = np.empty(0)
+    chunks = (
+        logical_chunks(record)
+        if len(record.requests)
+        else [as_logical(_no_rows(record.requests), nothing, nothing, nothing)]
+    )
     for chunk in chunks:
         yield _request_table(chunk, splitter, waiting, network, pool_of_class)
+
+
+def _attempt_tables(record: RunRecord) -> Iterator[Table]:
+    attempts = Attempts(record)
+    for chunk in named_chunks(record.requests) if len(record.requests) else [_no_rows(record.requests)]:
+        attempt_id = chunk["request_id"].astype(np.int64)
+        request_id, number = attempt_id, np.ones(len(attempt_id), dtype=np.int64)
+        if len(attempts):
+            here, place = attempts.find(chunk["request_id"])
+            request_id = np.where(here, attempts.first_id[place], request_id)
+            number = np.where(here, attempts.number[place], number)
+        yield {
+            "attempt_id": attempt_id,
+            "request_id": request_id,
+            "attempt": number,
+            "class": chunk["class_index"].astype(np.int32),
+            "replica": chunk["replica"].astype(np.int32),
+            "outcome": chunk["outcome"].astype(np.int32),
+            "generated_tokens": chunk["generated_tokens"].astype(np.int64),
+            **{name: chunk[name].copy() for name in _ATTEMPT_TIMES},
+        }
 
 
 def _no_rows(spool: Spool) -> Columns:
@@ -167,11 +221,12 @@ def _request_table(
     split = splitter.split({name: column[done] for name, column in chunk.items()})
     parts = {name: split.e2e_s[name] for name in PARTS} | {f"ttft_{name}": split.ttft_s[name] for name in _TTFT_PARTS}
     table: Table = {
-        "request_id": chunk["request_id"].astype(np.int64),
+        "request_id": chunk["logical_id"].astype(np.int64),
         "class": which,
         "pool": pool_of_class[which],
         "replica": chunk["replica"].astype(np.int32),
         "outcome": chunk["outcome"].astype(np.int32),
+        "attempts": chunk["attempts"].astype(np.int32),
         **{name: chunk[name].astype(np.int64) for name in _WHOLE},
         "arrival_s": arrival.copy(),
         "finish_s": chunk["finish_s"].copy(),

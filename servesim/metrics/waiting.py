@@ -26,12 +26,16 @@ class Waiting:
         }
 
     def of(self, requests: Columns) -> tuple[Floats, Floats]:
-        """Return (queue, formation) seconds of requests given as REQUEST_COLUMNS, NaN where never scheduled."""
+        """Return (queue, formation) seconds of requests, NaN where never scheduled.
+
+        They are given as REQUEST_COLUMNS or with the columns of `logical_chunks`, of which the last attempt counts.
+        """
         scheduled = requests["first_scheduled_s"]
-        waited = queue_s(requests["arrival_s"], requests["admission_s"], scheduled)
+        arrival = requests.get("attempt_arrival_s", requests["arrival_s"])
+        waited = queue_s(arrival, requests["admission_s"], scheduled)
         formation = np.zeros(len(waited))
         if self._idle:
-            queued = requests["arrival_s"] + requests["admission_s"]
+            queued = arrival + requests["admission_s"]
             replica = requests["replica"].astype(np.int64)
             for index, idle in self._idle.items():
                 ours = replica == index

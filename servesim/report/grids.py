@@ -9,6 +9,7 @@ from servesim.report.numbers import number, percent, seconds, whole_change
 
 PARTS = {
     "network_s": "network",
+    "retry_s": "earlier attempts",
     "admission_s": "admission",
     "queue_s": "queue",
     "formation_s": "batch formation",
@@ -20,7 +21,7 @@ PARTS = {
 _LATENCIES = {"TTFT": "ttft_s", "TPOT": "tpot_s", "ITL": "itl_s", "E2E": "e2e_s"}
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 LEAST_EFFECT = 0.01
-_LOST = ("rejected", "timed_out", "cancelled", "failed")
+_LOST = ("rejected", "timed_out", "abandoned", "cancelled", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _shown(classes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classes(classes: dict[str, Any]) -> Grid:
-    grid = Grid(("class", "offered", "completed", "lost", "req/s", "tokens/s", "goodput/s", "SLO met by"))
+    grid = Grid(("class", "offered", "completed", "lost", "attempts", "req/s", "tokens/s", "goodput/s", "SLO met by"))
     for name, one in classes.items():
         met = one["slo_met"]
         verdict = "" if met is None else " (ok)" if met else " (MISSED)"
@@ -97,13 +98,14 @@ def _classes(classes: dict[str, Any]) -> Grid:
                 f"{one['offered']:,}",
                 f"{one['completed']:,}",
                 f"{sum(one[outcome] for outcome in _LOST):,}",
+                f"{one['attempts']:,}",
                 number(one["request_throughput_rps"]),
                 number(one["output_throughput_tps"]),
                 number(one["goodput_rps"]),
                 percent(one["slo_attainment"]) + verdict,
             )
         )
-    return grid
+    return grid if any(one["retries"] for one in classes.values()) else _without(grid, (4,))
 
 
 def _latencies(classes: dict[str, Any]) -> Grid:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # (fill, hatch): light fills, so that hatches show; neighbours differ in both.
 _LOOKS = {
     "network_s": ("white", ".."),
+    "retry_s": ("0.85", "---"),
     "admission_s": ("0.85", "oo"),
     "queue_s": ("0.35", ""),
     "formation_s": ("0.6", "\\\\\\"),

@@ -10,6 +10,7 @@ from servesim.report.numbers import change, listed, number, percent, seconds, wh
 _LATENCIES = {"p99_ttft": "TTFT", "p99_e2e": "E2E"}
 PART_WORDS = {
     "network_s": "network",
+    "retry_s": "earlier attempts and the waits after them",
     "admission_s": "admission before the queue",
     "queue_s": "waiting in the queue",
     "formation_s": "waiting for its batch to form",
@@ -34,6 +35,7 @@ _STATE_WORDS = {
 }
 _BOTTLENECK_WORDS = {
     "network": "the network",
+    "retries": "attempts that failed",
     "admission": "admission before the queue",
     "compute": "compute",
     "max_num_batched_tokens": "the token budget (max_num_batched_tokens)",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from servesim.catalog import InlineGpu, ModelFile, gpus, models
 from servesim.engine.base import EngineSpec
@@ -13,25 +13,15 @@ from servesim.engine.station import Station
 from servesim.policies.routing.base import Router
 from servesim.policies.routing.round_robin import RoundRobin
 from servesim.registry import Kind, Named, Spec
-from servesim.scenario.schema_forms import DefaultKind, NameOr, ShortForm
+from servesim.scenario.schema_forms import DefaultKind, NameOr
 from servesim.service_time.base import ServiceTimeSpec
 from servesim.service_time.by_class import ByClass
 from servesim.service_time.calibrated import Calibrated
-from servesim.workload.base import Arrivals, JointLengths, Length
+from servesim.workload.base import Arrivals, JointLengths
+from servesim.workload.length_field import LengthField
+from servesim.workload.lives import CancelSpec, PatienceSpec, RetrySpec
 from servesim.workload.trace import TraceArrivals
 
-
-def _plain_number_is_fixed(value: Any) -> Any:
-    """Let `prompt_tokens: 512` stand for `{kind: fixed, tokens: 512}`."""
-    return {"kind": "fixed", "tokens": value} if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-LengthField = Annotated[
-    Length,
-    Kind("length"),
-    BeforeValidator(_plain_number_is_fixed),
-    ShortForm({"type": "integer", "minimum": 1, "description": "exactly so many tokens"}),
-]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -71,6 +61,21 @@ class ClassSpec(Spec):
     timeout_s: Seconds | None = Field(
         None, description="the client gives up after so long without the whole answer, network both ways included"
     )
+    patience: PatienceSpec | None = Field(None, description="when the client leaves because nothing has come")
+    cancel: CancelSpec | None = Field(None, description="when the client interrupts an answer under way")
+    retry: RetrySpec | None = Field(None, description="what the client does about a request that failed")
+
+    @model_validator(mode="after")
+    def _every_part_of_a_life_can_happen(self) -> Self:
+        patience, retry = self.patience, self.retry
+        if retry is not None and "abandoned" in retry.on and patience is None:
+            raise ValueError("retry.on: nobody abandons a request without patience; give patience, or leave it out")
+        fixed = patience is not None and patience.distribution == "fixed"
+        if patience is not None and fixed and self.timeout_s is not None and patience.mean_s >= self.timeout_s:
+            raise ValueError(
+                f"patience.mean_s: timeout_s ({self.timeout_s:g}) always comes before {patience.mean_s:g} s"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_source_of_lengths(self) -> Self:
@@ -179,5 +184,5 @@ class Scenario(Spec):
 
 def refresh() -> None:
     """Rebuild the models so that kinds registered since the first use are choices."""
-    for model in (ByClass, ContinuousBatching, Station, ClassSpec, WorkloadSpec, PoolSpec, Scenario):
+    for model in (ByClass, ContinuousBatching, Station, CancelSpec, ClassSpec, WorkloadSpec, PoolSpec, Scenario):
         model.model_rebuild(force=True)

@@ -57,14 +57,3 @@ class DefaultKind:
             if inner["properties"]["kind"]["const"] == self.kind:
                 inner["required"] = [name for name in inner["required"] if name != "kind"]
         return found
-
-
-class ShortForm:
-    """Say in the JSON Schema that a field may also be written as `form`."""
-
-    def __init__(self, form: JsonSchemaValue) -> None:
-        self.form = form
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the short form beside the others."""
-        return {"anyOf": [self.form, handler(schema)]}

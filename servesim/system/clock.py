@@ -77,6 +77,11 @@ class Clock(simpy.Environment):
         self.arm(alarm, time_s)
         return alarm
 
+    def follow_up(self, time_s: float, action: Callable[[], None]) -> None:
+        """Call `action` at `time_s`, because of something that just ended; if now, after all else at this instant."""
+        late = time_s == self.now_s and self.priority > ARRIVAL
+        self.call_at(time_s, action, LATE_ARRIVAL if late else ARRIVAL)
+
     def run_until_empty(self) -> None:
         """Process events until none is left; raise LimitReached at a cap."""
         queue: list[Any] = self._queue

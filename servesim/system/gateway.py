@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from servesim.metrics.record import RETRY_COLUMNS
 from servesim.metrics.spool import Spool
 from servesim.request import OUTCOMES, PENDING, REJECTED, REQUEST_COLUMNS, TIMED_OUT, Request
 from servesim.system.clock import Clock
@@ -15,12 +16,14 @@ class Gateway:
     """The books of the whole system: what entered, what left, and a record of each.
 
     `occupancy_s`, once the system is empty, is the integral over time of the number of requests inside, counted at the
-    door; by Little's law it must equal the sum of the times that the records say they spent inside.
+    door; by Little's law it must equal the sum of the times that the records say they spent inside. An attempt to be
+    served is a request here; `retries` says which ones are later attempts of an earlier one.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.records = Spool(REQUEST_COLUMNS)
+        self.retries = Spool(RETRY_COLUMNS)
         self.reasons: dict[str, int] = {}
         self.entered = 0
         self.last_arrival_s = 0.0
@@ -32,6 +35,14 @@ class Gateway:
     def occupancy_s(self) -> float:
         """The sum of all times of leaving minus that of all times of entering."""
         return self.ends_s - self.entries_s
+
+    def enter(self, now_s: float) -> int:
+        """Count a request that enters now and return its number."""
+        number = self.entered
+        self.entered = number + 1
+        self.last_arrival_s = now_s
+        self.entries_s += now_s
+        return number
 
     def record(self, request: Request) -> None:
         """Keep what is to be known of a request that nobody works on any more."""
@@ -70,14 +81,15 @@ class Door:
         """Let a request enter now; `done` is called when it has ended for its client, and must call `leave`."""
         gateway = self._gateway
         now_s = self.clock.now_s
-        number = gateway.entered
+        number = gateway.entered  # Gateway.enter, written out: once per request
         gateway.entered = number + 1
         gateway.last_arrival_s = now_s
         gateway.entries_s += now_s
         request = Request(number, self.class_index, now_s, prompt_tokens, output_tokens, self.priority, done)
         self._submit(request)
         if self._timeout_s is not None and request.outcome == PENDING:
-            request.timeout = self.clock.call_at(now_s + self._timeout_s, partial(self._time_out, request))
+            alarm = self.clock.call_at(now_s + self._timeout_s, partial(self.give_up, request, TIMED_OUT))
+            request.timeout = alarm
 
     def leave(self, request: Request) -> None:
         """Close the books on a request that ended for its client."""
@@ -91,6 +103,7 @@ class Door:
         if request.reason:
             gateway.reasons[request.reason] = gateway.reasons.get(request.reason, 0) + 1
 
-    def _time_out(self, request: Request) -> None:
-        self._cancel(request, TIMED_OUT)
+    def give_up(self, request: Request, outcome: int) -> None:
+        """Let the client of a request leave now."""
+        self._cancel(request, outcome)
         request.done(request)

@@ -8,7 +8,7 @@ from typing import Protocol
 from servesim import rng as random_streams
 from servesim.errors import LimitReached
 from servesim.request import REJECTED, Request
-from servesim.system.clock import ARRIVAL, LATE_ARRIVAL, Alarm
+from servesim.system.clock import ARRIVAL, Alarm
 from servesim.system.gateway import Door
 from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
 from servesim.workload.base import Block
@@ -98,10 +98,7 @@ class ClosedLoop:
             self._schedule(client, self._spec.first_request_s(client))
 
     def _schedule(self, client: int, time_s: float) -> None:
-        # A request sent the instant another ends comes after everything else at that instant.
-        clock = self._door.clock
-        priority = LATE_ARRIVAL if time_s == clock.now_s and clock.priority > ARRIVAL else ARRIVAL
-        clock.call_at(time_s, lambda: self._send(client), priority)
+        self._door.clock.follow_up(time_s, lambda: self._send(client))
 
     def _send(self, client: int) -> None:
         clock = self._door.clock

@@ -26,9 +26,11 @@ SHIPPED = sorted((TESTS.parent / "scenarios").rglob("*.yaml"))
 INVALID = sorted((TESTS / "scenario" / "invalid").glob("*.yaml"))
 # Rules over several keys, names and files that must exist, and NaN and 1.0, which JSON has no words for.
 BEYOND_A_SCHEMA = {
-    "absolute_calibration", "batch_below_seqs", "class_named_all", "empty_file_name", "float_for_whole_number",
+    "absolute_calibration", "batch_below_seqs", "cancel_never", "cancel_twice", "class_named_all",
+    "empty_file_name", "float_for_whole_number",
     "gpu_incomplete", "lengths_beside_trace", "lengths_twice", "missing_output_tokens", "missing_trace",
-    "model_config_missing", "nan_rate", "nul_in_file_name", "one_block", "pool_left_open", "trace_is_a_folder",
+    "model_config_missing", "nan_rate", "nul_in_file_name", "one_block", "patience_beyond_timeout", "pool_left_open",
+    "retry_cap_below_first_wait", "retry_on_abandoned_without_patience", "trace_is_a_folder",
     "trace_outside_folder", "uniform_reversed", "unknown_gpu", "unknown_gpu_base", "unknown_kv_cache_dtype",
     "unknown_model", "unknown_pool", "unknown_quantization", "unused_pool", "window_reversed",
 }  # fmt: skip

@@ -14,7 +14,7 @@ from servesim.engine.reference import ReferenceEngine
 from servesim.engine.settings import EngineSettings
 from servesim.policies.scheduling.base import Scheduler
 from servesim.policies.scheduling.fcfs import Fcfs
-from servesim.request import REQUEST_COLUMNS, TIMED_OUT, Request
+from servesim.request import PENDING, REQUEST_COLUMNS, TIMED_OUT, Request
 from servesim.service_time.base import IterationTime
 from servesim.system.clock import LATE_ARRIVAL, Clock
 
@@ -120,7 +120,7 @@ def play(
             clock.call_at(clock.now_s + job.cancel_after_s, lambda: give_up(engine, request))
 
     def give_up(engine: Any, request: Request) -> None:
-        if request.outcome == 5:
+        if request.outcome == PENDING:
             engine.cancel(request, TIMED_OUT)
             request.done(request)
 

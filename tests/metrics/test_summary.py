@@ -28,13 +28,19 @@ CLASS_KEYS = [
     "completed",
     "rejected",
     "timed_out",
+    "abandoned",
     "cancelled",
     "failed",
+    "attempts",
+    "retries",
+    "retry_amplification",
     "request_throughput_rps",
     "output_throughput_tps",
     "goodput_rps",
     "slo_attainment",
     "slo_met",
+    "partial_output_tokens",
+    "wasted_output_tokens",
     "itl_met",
     *LATENCIES,
     "split",
@@ -84,7 +90,8 @@ def test_numbers_equal_those_of_the_request_table(record: RunRecord, name: str) 
         slow = done[done[latency] >= one[latency]["p99"]]
         assert len(slow) > 0
         for part in PARTS:
-            column = part if part in ("network_s", "admission_s", "queue_s", "formation_s") else prefix + part
+            shared = ("network_s", "retry_s", "admission_s", "queue_s", "formation_s")
+            column = part if part in shared else prefix + part
             assert one["split"][latency][part] == pytest.approx(done[column].mean(), rel=1e-9, abs=1e-15)
             assert one["split"]["p99_tail"][latency][part] == pytest.approx(slow[column].mean(), rel=1e-9, abs=1e-15)
 

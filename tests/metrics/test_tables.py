@@ -47,7 +47,7 @@ def test_request_table(record: RunRecord) -> None:
         .all(axis=None)
     )
     np.testing.assert_allclose(frame.loc[done, list(PARTS)].sum(axis=1), frame.loc[done, "e2e_s"], atol=1e-9)
-    ttft_parts = ["network_s", "admission_s", "queue_s", "formation_s"]
+    ttft_parts = ["network_s", "retry_s", "admission_s", "queue_s", "formation_s"]
     ttft_parts += [f"ttft_{part}" for part in PARTS if part not in ttft_parts]
     np.testing.assert_allclose(frame.loc[done, ttft_parts].sum(axis=1), frame.loc[done, "ttft_s"], atol=1e-9)
 

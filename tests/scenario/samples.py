@@ -40,6 +40,13 @@ workload:
       output_tokens: {kind: uniform, min_tokens: 1, max_tokens: 9}
       pool: slow
       tenant: 'no'
+      patience: {mean_s: 3.0, distribution: fixed, until: scheduled}
+      cancel: {probability: 0.25, after_tokens: {kind: geometric, mean_tokens: 20.0}}
+      retry:
+        on: [abandoned, failed]
+        max_attempts: unlimited
+        jitter: equal
+        budget: {ratio: 0.1}
       num_requests: 7
 pools:
   fast:
