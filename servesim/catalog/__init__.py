@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from servesim.catalog.gpu import Gpu, gpu, gpus
 from servesim.catalog.inline import InlineGpu, ModelFile, gpu_of, model_of
-from servesim.catalog.memory import kv_blocks
+from servesim.catalog.memory import kv_blocks, window_warning
 from servesim.catalog.model import Model, model, models
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "model",
     "model_of",
     "models",
+    "window_warning",
 ]

@@ -33,16 +33,19 @@ def folded(name: str) -> str:
     return "".join("_" if c in "-_. " else c for c in name.strip().lower())
 
 
-def find(name: str, what: str, names: Mapping[str, E], also: Iterable[str] = ()) -> E:
+def find(name: str, what: str, names: Mapping[str, E], also: Iterable[str] = (), advice: str = "") -> E:
     """Return the entry of `names` (folded name or alias -> entry) called `name`.
 
-    Raises InputError naming the nearest known names; `also` are the names worth listing.
+    Raises InputError naming the nearest known names; `also` are the names worth listing, and `advice` follows them.
     """
     key = folded(name)
     if key in names:
         return names[key]
     near = difflib.get_close_matches(key, list(names), n=3, cutoff=0.5)
-    known = {folded(n): n for n in also}
-    near_names = list(dict.fromkeys(known.get(n, n) for n in near))
+    listed = sorted(also)
+    own_names = {
+        id(names[folded(n)]): n for n in listed if folded(n) in names
+    }  # an alias is shown as what it stands for
+    near_names = list(dict.fromkeys(own_names.get(id(names[n]), n) for n in near))
     hint = f"; did you mean {' or '.join(near_names)}?" if near_names else "."
-    raise InputError(f"unknown {what} {name!r}{hint} Known: {', '.join(sorted(also))}")
+    raise InputError(f"unknown {what} {name!r}{hint} Known: {', '.join(listed)}{advice}")

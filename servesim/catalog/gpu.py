@@ -50,6 +50,11 @@ class Gpu(Spec):
         return value
 
 
+_ADVICE = (
+    "; for another give its numbers (gpu: {name: ..., memory_bytes: ...}); how many is engine.tensor_parallel_size"
+)
+
+
 @cache
 def _entries() -> dict[str, Gpu]:
     found: dict[str, Gpu] = {}
@@ -67,7 +72,7 @@ def gpus() -> tuple[str, ...]:
 
 def gpu(name: str) -> Gpu:
     """Return the GPU called `name` (catalog name or alias); InputError names the nearest known one."""
-    return find(name, "GPU", _entries(), gpus())
+    return find(name, "GPU", _entries(), gpus(), _ADVICE)
 
 
 _SPEEDS = ("memory_bandwidth_bytes_per_s", "bf16_flops", "fp8_flops", "fp4_flops", "int8_flops", "nvlink_bytes_per_s")

@@ -1,10 +1,13 @@
-"""How many KV blocks fit on a GPU."""
+"""How many KV blocks fit on a GPU, and how far a count of whole contexts is from an engine that frees windows."""
 
 from __future__ import annotations
 
 import math
 
+from servesim.catalog.model import Model
 from servesim.errors import InputError
+
+_EXAMPLE_TOKENS = 8192
 
 
 def kv_blocks(
@@ -33,3 +36,32 @@ def kv_blocks(
             "use more GPUs, a quantization, or a higher gpu_memory_utilization"
         )
     return math.floor(free / per_block)
+
+
+def window_share(model: Model, tokens: int, block_size: int) -> float:
+    """Return the KV memory of a sequence of `tokens` tokens in vLLM, as a fraction of what full layers would take.
+
+    vLLM gives layers with a sliding window a block table of their own, in which only the blocks that overlap the
+    window stay: window / block size + 1 at most. Source: vLLM documentation, "Hybrid KV Cache Manager",
+    https://docs.vllm.ai/en/latest/design/hybrid_kv_cache_manager/ (padding of unequal groups of layers left out).
+    """
+    if not model.sliding_window_tokens:
+        return 1.0
+    blocks = math.ceil(tokens / block_size)
+    kept = min(blocks, math.ceil(model.sliding_window_tokens / block_size) + 1)
+    windowed = model.sliding_window_layers
+    return ((model.layers - windowed) * blocks + windowed * kept) / (model.layers * blocks)
+
+
+def window_warning(model: Model, block_size: int, max_model_len: int) -> str | None:
+    """Return what counting windowed layers like full ones does to a run, or None where it does nothing."""
+    window = model.sliding_window_tokens
+    tokens = min(_EXAMPLE_TOKENS, max_model_len)
+    share = window_share(model, tokens, block_size)
+    if window is None or share == 1.0:
+        return None
+    return (
+        f"KV blocks count all {model.layers} layers of {model.name} in full, also the {model.sliding_window_layers} "
+        f"with a window of {window} tokens; where the engine frees what lies outside the window (vLLM does by "
+        f"default), a sequence of {tokens} tokens takes {share:.2f} of that: KV use and preemptions are upper bounds"
+    )

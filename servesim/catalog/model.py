@@ -233,7 +233,8 @@ def model(name: str) -> Model:
 
     Raises InputError naming the nearest known one.
     """
-    return find(name, "model", _entries(), models())
+    advice = "; for another give its config.json (model: {config: PATH})"
+    return find(name, "model", _entries(), models(), advice)
 
 
 _NOT_SHAPE = {"name", "aliases", "sources", "max_context", "native_quantization"}

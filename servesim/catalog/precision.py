@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
 from servesim.errors import InputError
 
 # Bits per quantized weight with its scales. Groups of 128 with a 16-bit scale and a 4-bit zero (AWQ, GPTQ); blocks
@@ -58,3 +64,19 @@ def units_needed(quantization: str) -> str | None:
 def arithmetic(bytes_per_weight: float) -> tuple[str, ...]:
     """Return what weights of so many bytes may be multiplied in, the fastest first."""
     return (*(dtype for limit, dtype in _ARITHMETIC if bytes_per_weight <= limit), "bf16")
+
+
+class _OneOf:
+    """Field annotation: one of the names of a table, which the JSON Schema then lists."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted(names)
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(self._names)
+
+
+Quantization = Annotated[str, _OneOf(_WEIGHT_BITS)]
+"""The name of a weight format."""
+KvCacheDtype = Annotated[str, _OneOf(_KV_BYTES)]
+"""The name of a number format of the KV cache; `auto` is the model's own 16 bits."""

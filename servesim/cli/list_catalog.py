@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from servesim.catalog import gpu, gpus, model, models
-from servesim.catalog.calibrations import Key, calibrations, read_key
+from servesim.catalog.calibrations import FASTER_THAN_THE_GPU, Key, calibrations, read_key
 from servesim.catalog.examples import examples
 
 Row = dict[str, Any]
@@ -54,4 +54,5 @@ def _calibration_row(key: Key) -> Row:
     error = entry.error.interior["all"]
     source = {"source": f"{entry.provenance.source} {entry.provenance.version}", "rows": entry.provenance.rows}
     held_back = {"held_back_error_median": error.median, "held_back_error_p90": error.p90}
-    return {**key._asdict(), **held_back, **entry.validity.model_dump(), **source}
+    faster = {"faster_than_gpu": entry.name in FASTER_THAN_THE_GPU}
+    return {**key._asdict(), **held_back, **faster, **entry.validity.model_dump(), **source}

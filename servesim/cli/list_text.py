@@ -106,7 +106,9 @@ def matrix_text(rows: list[Row]) -> list[str]:
         kv = "" if row["kv_cache_dtype"] == "bf16" else f" kv {row['kv_cache_dtype']}"
         line = (row["model"], row["gpu"], str(row["tensor_parallel_size"]), row["precision"] + kv)
         error = f"{100 * row['held_back_error_median']:.1f} / {100 * row['held_back_error_p90']:.1f}"
-        cells.setdefault(line, {})[row["backend"]] = error
+        cells.setdefault(line, {})[row["backend"]] = error + "*" * row["faster_than_gpu"]
     head = ("model", "gpu", "TP", "precision", *engines)
     body = [(*line, *(found.get(engine, "-") for engine in engines)) for line, found in cells.items()]
-    return ["Held-back error, median / 90th percentile in percent", "", *columns([head, *body])]
+    marked = any(row["faster_than_gpu"] for row in rows)
+    note = ["", "* faster than the GPU's memory allows at batch 1: runs refuse it; use roofline"] if marked else []
+    return ["Held-back error, median / 90th percentile in percent", "", *columns([head, *body]), *note]

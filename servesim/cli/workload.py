@@ -89,7 +89,7 @@ def describe(style: str, picture: Path | None, **where: Any) -> None:
     "--structure", type=click.Path(path_type=Path), metavar="JSON", help="Write conversations and shared prefixes."
 )
 @click.option("--whole", is_flag=True, help="Write a scenario that runs, not only its workload.")
-@click.option("--model", help="Catalog name of the model, for --whole.")
+@click.option("--model", help="Catalog name of the model or path of a config.json, for --whole.")
 @click.option("--gpu", help="Catalog name of the GPU, for --whole.")
 @click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the check."
@@ -112,6 +112,7 @@ def fit(
 
     if whole and (model is None or gpu is None):
         raise click.UsageError("--whole needs --model and --gpu")
+    pool = _pool(str(model), str(gpu), output) if whole else ""  # before the fit, which takes longer
     log = _read(**where)
     if not log.timed:
         raise InputError(Problem("the log has no times: use it for lengths only (kind log)", file=log.file.path))
@@ -120,7 +121,7 @@ def fit(
     notes = fit_notes(log, fitted, check)
     text = part_yaml(fitted, notes)
     if whole:
-        text = _whole(text, output, str(model), str(gpu))
+        text = _whole(text, output, pool)
     output.write_text(text, encoding="utf-8")
     if style == "json":
         click.echo(json.dumps(check, indent=2, allow_nan=False))
@@ -138,14 +139,19 @@ def fit(
         draw([log.requests, fitted.draw()], picture)
 
 
-def _whole(part: str, output: Path, model: str, gpu: str) -> str:
+def _pool(model: str, gpu: str, output: Path) -> str:
+    from servesim.scenario.starter import pool_text
+
+    return pool_text(model, gpu, output.parent)
+
+
+def _whole(part: str, output: Path, pool: str) -> str:
     """Return the part with a pool, checked to load."""
     from servesim.scenario.load import parse
 
     name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in output.stem).lstrip("_.-")
-    pool = f"pools:\n  main:\n    model: {json.dumps(model)}\n    gpu: {json.dumps(gpu)}\n"
     text = f"name: {json.dumps(name[:64] or 'fitted')}\n{part}{pool}"
-    parse(text, str(output))
+    parse(text, str(output), folder=output.parent)
     return text
 
 

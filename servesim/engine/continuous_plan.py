@@ -108,6 +108,9 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
                 f"pool {site.pool}: the calibration holds no host time between iterations and engine.host_time_s is "
                 "not given; it is taken as 0, so latencies are a lower bound"
             )
+    if model is not None and num_gpu_blocks != UNLIMITED_BLOCKS:
+        found = catalog.window_warning(model, engine.block_size, max_model_len)
+        warnings += [] if found is None else [f"pool {site.pool}: {found}"]
     settings = EngineSettings(
         max_num_seqs=max_seqs,
         max_num_batched_tokens=max_tokens,
@@ -123,14 +126,14 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
         admission_time_s=engine.admission_time_s,
         admission_time_per_token_s=engine.admission_time_per_token_s,
     )
-    found = {
+    written = {
         "max_num_seqs": max_seqs,
         "max_num_batched_tokens": max_tokens,
         "max_model_len": None if max_model_len == _UNBOUNDED_TOKENS else max_model_len,
         "num_gpu_blocks": "unlimited" if num_gpu_blocks == UNLIMITED_BLOCKS else num_gpu_blocks,
         "host_time_s": host_time_s,
     }
-    return ContinuousPlan(engine.model_copy(update=found), settings, times, warnings)
+    return ContinuousPlan(engine.model_copy(update=written), settings, times, warnings)
 
 
 def _batch_limits(engine: ContinuousBatching, gpu: catalog.Gpu | None) -> tuple[int, int]:

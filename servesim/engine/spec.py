@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from servesim.catalog.precision import KvCacheDtype, Quantization
 from servesim.engine.base import EngineSpec, Site
 from servesim.engine.continuous_plan import ContinuousPlan, plan_of
 from servesim.policies.scheduling.base import Scheduler
@@ -25,8 +26,10 @@ class ContinuousBatching(EngineSpec):
 
     kind: Literal["continuous"] = "continuous"
     tensor_parallel_size: int = Field(1, ge=1, le=1024, description="GPUs that share one replica")
-    quantization: str | None = Field(None, description="weight format such as fp8; null: as the model is published")
-    kv_cache_dtype: str = Field("auto", description="auto (as the model computes) or fp8")
+    quantization: Quantization | None = Field(
+        None, description="weight format such as fp8; null: as the model is published"
+    )
+    kv_cache_dtype: KvCacheDtype = Field("auto", description="auto (as the model computes) or fp8")
     max_num_seqs: int | None = Field(
         None, ge=1, le=1_000_000, description="sequences in a batch; null: 1024, or 256 below 70 GiB"
     )

@@ -2,7 +2,8 @@
 
 The parser's events are read one by one with an explicit stack, so that neither depth nor aliases can exhaust anything.
 YAML is narrowed to what a scenario needs: one document, text keys, no duplicates, tags or merge keys. Anchors and
-aliases are allowed while the expanded document stays small.
+aliases are allowed while the expanded document stays small. Work is bounded by the three limits below and by reporting
+no more than `MAX_PROBLEMS`, so that no document, however hostile, keeps the reader waiting.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from servesim.scenario.document_scalar import Scalar, core_scalar, shortened
 from servesim.scenario.document_syntax import syntax_problem
 from servesim.scenario.document_text import MAX_BYTES, checked
 
-MAX_NODES = 100_000
+MAX_NODES = 20_000
+MAX_KEYS = 1000
 MAX_DEPTH = 50
+MAX_PROBLEMS = 50
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Path = tuple[str | int, ...]
@@ -131,6 +134,8 @@ class _Builder:
 
     def _problem(self, message: str, mark: Mark) -> None:
         self.problems.append(Problem(message, dotted(self._path()), *mark))
+        if len(self.problems) >= MAX_PROBLEMS:
+            self._stop(f"reading stopped here, after {MAX_PROBLEMS} problems; there may be more", mark)
 
     def _stop(self, message: str, mark: Mark) -> None:
         raise InputError([*self.problems, Problem(message, "", *mark)])
@@ -194,7 +199,8 @@ class _Builder:
         """Put a finished node where it belongs: the document, a list, or a mapping as key or value."""
         self._nodes += node.size
         if self._nodes > MAX_NODES:
-            self._stop(f"more than {MAX_NODES:,} values, aliases expanded; a scenario has a few hundred", mark)
+            advice = "a scenario has a few hundred, and long lists of lengths belong in a file"
+            self._stop(f"more than {MAX_NODES:,} values, aliases expanded; {advice}", mark)
         if not self._frames:
             self.root = node
             return
@@ -227,6 +233,8 @@ class _Builder:
         if key in entries:
             first = entries[key].key.line
             self._problem(f"duplicate key {shortened(key)!r}; the first is on line {first}", key_mark)
+        elif len(entries) >= MAX_KEYS:
+            self._stop(f"more than {MAX_KEYS:,} keys in one mapping; reading stopped here", key_mark)
         else:
             entries[key] = Entry(key_mark, node)
 

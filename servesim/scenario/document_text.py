@@ -11,6 +11,8 @@ from servesim.errors import InputError, Problem
 
 MAX_BYTES = 5_000_000
 _UTF16_OR_32 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+# libyaml compares each tag directive with all before it: 200,000 of them would take minutes.
+_TAG_DIRECTIVE = re.compile("(?:^|[\n\r\x85\u2028\u2029])(?=%TAG[ \t])")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -56,12 +58,19 @@ def decoded(data: bytes, name: str) -> str:
 
 
 def checked(text: str, name: str) -> str:
-    """Return `text` if YAML allows all its characters; InputError at the first that it does not."""
+    """Return `text` if YAML allows all its characters and it holds no tag directive; InputError at the first."""
     found = _FORBIDDEN.search(text)
-    if found is None:
-        return text
-    before = text[: found.start()]
-    code = ord(found[0])
-    what = "a NUL character (is the file UTF-16? save it as UTF-8)" if code == 0 else f"the character U+{code:04X}"
+    if found is not None:
+        code = ord(found[0])
+        what = "a NUL character (is the file UTF-16? save it as UTF-8)" if code == 0 else f"the character U+{code:04X}"
+        raise _refusal(f"{what} is not allowed in YAML", name, text[: found.start()])
+    directive = _TAG_DIRECTIVE.search(text)
+    if directive is not None:
+        raise _refusal("a %TAG directive is not allowed; leave it out", name, text[: directive.end()])
+    return text
+
+
+def _refusal(message: str, name: str, before: str) -> InputError:
+    """Return the error about what stands after the text `before`."""
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    raise InputError(Problem(f"{what} is not allowed in YAML", file=name, line=line, column=column))
+    return InputError(Problem(message, file=name, line=line, column=column))

@@ -10,15 +10,19 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from servesim.registry import Kind, kinds
+from servesim.scenario.load_hints import other_name
 
 _LONGEST_NAME = 80
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the name in `known` most like `word`, or None; case and `-` for `_` make no difference."""
+    """Return the name in `known` that means or is most like `word`, or None; case and `-` for `_` do not matter."""
     if len(word) > _LONGEST_NAME:
         return None
     by_folded = {_folded(name): name for name in known}
+    same = by_folded.get(_folded(word)) or other_name(word, list(by_folded.values()))
+    if same is not None:
+        return same
     near = difflib.get_close_matches(_folded(word), list(by_folded), n=1, cutoff=0.6)
     return by_folded[near[0]] if near else None
 
@@ -90,13 +94,3 @@ def description_of(reader: Any, key: str) -> str:
     """Return what the class says of a key, or nothing."""
     field = schema_fields(reader).get(key)
     return (field and field.description) or ""
-
-
-def home_of(reader: Any, key: str) -> str | None:
-    """Return `part.key` if a direct part of the class reads `key`: a right key at the wrong depth."""
-    for name in keys_of(reader):
-        part = type_at(reader, [name])
-        readers = kinds(part.family).values() if isinstance(part, Kind) else [part]
-        if any(key in keys_of(candidate) for candidate in readers) and key != "kind":
-            return f"{name}.{key}"
-    return None

@@ -13,7 +13,7 @@ from servesim.scenario.schema import PoolSpec, Scenario
 
 
 def catalog_problems(scenario: Scenario, root: Node) -> list[Problem]:
-    """Return the unknown models, GPUs and number formats of the scenario's pools."""
+    """Return the unknown models and GPUs of the scenario's pools."""
     problems = []
     for name, pool in scenario.pools.items():
         for keys, look_up in _look_ups(pool):
@@ -35,16 +35,5 @@ def _look_ups(pool: PoolSpec) -> Iterator[tuple[tuple[str, ...], Callable[[], ob
     source, gpu = pool.model, pool.gpu
     if gpu is not None:
         yield ("gpu",) if isinstance(gpu, str) else ("gpu", "base"), lambda: gpu_of(gpu)
-    if source is None:
-        return
-    yield ("model",) if isinstance(source, str) else ("model", "config"), lambda: model_of(source)
-    try:
-        entry = model_of(source)
-    except InputError:
-        return
-    quantization = getattr(pool.engine, "quantization", None)
-    if quantization is not None:
-        yield ("engine", "quantization"), lambda: entry.bytes_per_weight(quantization)
-    kv_cache_dtype = getattr(pool.engine, "kv_cache_dtype", None)
-    if kv_cache_dtype is not None:
-        yield ("engine", "kv_cache_dtype"), lambda: entry.kv_bytes_per_token(kv_cache_dtype)
+    if source is not None:
+        yield ("model",) if isinstance(source, str) else ("model", "config"), lambda: model_of(source)

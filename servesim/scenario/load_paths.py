@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from servesim.errors import Problem
-from servesim.scenario.document import Node, children_of, dotted
+from servesim.scenario.document import MAX_PROBLEMS, Node, children_of, dotted
 from servesim.scenario.document import Path as KeyPath
 from servesim.scenario.document_scalar import shortened
 from servesim.scenario.load_overrides import is_override
 from servesim.scenario.load_problems import placed
 
 _LONGEST_PATH = 1000
+MAX_FILES = 1000
 _FILE_KEYS = ("path", "file")
 _MODEL_KEYS = ("config",)
 _FOLDER_KINDS = ("servegen",)
@@ -57,18 +58,25 @@ class Folders:
 
 
 def with_absolute_paths(root: Node, folders: Folders) -> list[Problem]:
-    """Replace the files named in the document by their absolute paths, in place; return what is wrong with them."""
-    problems = []
+    """Replace the files named in the document by their absolute paths, in place; return what is wrong with them.
+
+    Looking up stops at the first file beyond `MAX_FILES`, and after `MAX_PROBLEMS` problems.
+    """
+    problems: list[Problem] = []
     resolved: set[int] = set()
     for path, node, or_folder in _file_nodes(root, ()):
         if id(node) in resolved or node.faulty:  # an aliased node is met once for every alias
             continue
+        if len(resolved) == MAX_FILES:
+            return [*problems, placed(f"more than {MAX_FILES:,} files; reading stopped here", dotted(path), node.mark)]
         resolved.add(id(node))
         try:
             node.value = str(folders.find(str(node.value), trusted=is_override(node.mark), or_folder=or_folder))
         except ValueError as error:
             problems.append(placed(str(error), dotted(path), node.mark))
             node.faulty = True
+            if len(problems) > MAX_PROBLEMS:  # one more than are shown, so that it is said that there are more
+                break
     return problems
 
 

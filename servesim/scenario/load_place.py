@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from servesim.registry import families, kinds
 from servesim.scenario.document import Mark, Node, Path
 
 
@@ -54,10 +55,12 @@ def locate(root: Node, loc: Sequence[str | int]) -> Place:
 
 
 def _is_tag(node: Node, step: str | int) -> bool:
-    """Return whether `step` is the kind that the node itself states: `{kind: poisson}` or plain `poisson`."""
+    """Return whether `step` is the node's kind, stated as `{kind: poisson}` or plain `poisson`, or left out."""
     if isinstance(node.value, dict):
         kind = node.value.get("kind")
-        return kind is not None and kind.node.value == step
+        if kind is None:
+            return step not in node.value and any(step in kinds(family) for family in families())
+        return kind.node.value == step
     return node.value == step
 
 

@@ -9,20 +9,24 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from servesim.errors import Problem
-from servesim.scenario.document import Mark, Node, dotted
+from servesim.scenario.document import MAX_PROBLEMS, Mark, Node, dotted
 from servesim.scenario.load_place import Place, child_by_name, locate
-from servesim.scenario.load_words import UNKNOWN_KEY, Fault, expectation, wording
+from servesim.scenario.load_words import UNKNOWN_KEY, Fault, expectation, meant_here, wording
 
-MAX_PROBLEMS = 50
-_MAX_FAULTS = 1000
+_MAX_FAULTS = 300
 
 
 def schema_problems(error: ValidationError, root: Node, model: type[BaseModel]) -> list[Problem]:
     """Return the errors of `model` about the document `root`; of thousands only some, which is enough to see why."""
     errors = error.errors(include_url=False)[:_MAX_FAULTS]
     faults = [Fault(item, locate(root, item["loc"]), model) for item in errors]
+    last = faults[-1].place.mark
     faults = [fault for fault in faults if not fault.place.faulty]  # those were complained about already
-    return [_problem(fault) for fault in _one_per_union([f for f in faults if not _lacks_bad_items(f)] or faults)]
+    faults = _without_misspelt([f for f in faults if not _lacks_bad_items(f)] or faults)
+    found = [_problem(fault) for fault in _one_per_union(faults)]
+    if error.error_count() > _MAX_FAULTS:
+        found.append(Problem("checking stopped here; there are more problems", "", *last))
+    return found
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
@@ -31,6 +35,16 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
     if len(found) <= MAX_PROBLEMS:
         return found
     return [*found[:MAX_PROBLEMS], Problem(f"there are more than these {MAX_PROBLEMS} problems", file=found[0].file)]
+
+
+def _without_misspelt(faults: list[Fault]) -> list[Fault]:
+    """Leave out that a key is missing where the same mapping has an unknown key that was meant to be it."""
+    missing = {(*f.place.path, f.error["loc"][-1]) for f in faults if f.kind == "missing"}
+    if not missing:
+        return faults
+    unknown = [f for f in faults if f.kind in UNKNOWN_KEY]
+    meant = {(*f.place.path[:-1], meant_here(f)) for f in unknown}
+    return [f for f in faults if f.kind != "missing" or (*f.place.path, f.error["loc"][-1]) not in meant]
 
 
 def _lacks_bad_items(fault: Fault) -> bool:

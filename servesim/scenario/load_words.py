@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
-from servesim.registry import Kind, kinds
+from servesim.registry import Kind, families, kinds
 from servesim.scenario.document import described
 from servesim.scenario.document_scalar import shortened
-from servesim.scenario.load_allowed import description_of, home_of, keys_of, suggestion, type_at
+from servesim.scenario.load_allowed import description_of, keys_of, nearest, suggestion, type_at
+from servesim.scenario.load_hints import conversion, file_hint, kind_hint
+from servesim.scenario.load_homes import NOT_SIMULATED, home_of, meanings
 from servesim.scenario.load_place import Place
 
 _LONGEST_MESSAGE = 500
 _LONGEST_NUMBER = 40
+_MOST_KEYS = 6
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 """What a model and what a dataclass says of an unknown key."""
 
@@ -47,8 +50,6 @@ _RANGES = {
 _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": "letters, digits, _ . and -, the first a letter or digit, at most 64 of them"
 }
-_WITH_UNIT = re.compile(r"([0-9.]+(?:e-?[0-9]+)?) ?(us|ms|s|min|h)")
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(slots=True)
@@ -96,14 +97,30 @@ def _unknown_key(fault: Fault) -> str:
     key = str(fault.error["loc"][-1])
     reader = fault.reader(container=True)
     allowed = keys_of(reader)
-    home = home_of(reader, key)
-    hint = f"; did you mean {home}?" if home else suggestion(key, allowed)
-    return f"unknown key {shortened(key)!r}{_listed(hint, 'allowed', allowed)}"
+    return f"unknown key {shortened(key)!r}{_listed(_meant_key(fault, key, allowed), 'allowed', allowed)}"
+
+
+def _meant_key(fault: Fault, key: str, allowed: Sequence[str]) -> str:
+    """Return which key was probably meant: one of these under another name, one of another place, one spelt alike."""
+    meant = meanings(key[:_LONGEST_NUMBER])
+    here = next((name for name in meant if name in allowed), None)
+    home = here or home_of(fault.model, fault.place.path[:-1], meant)
+    if home is None and meant[0] in NOT_SIMULATED:
+        return f"; {meant[0]} is not simulated"
+    home = home or nearest(key, allowed)
+    return f"; did you mean {home}?" if home else ""
+
+
+def meant_here(fault: Fault) -> str | None:
+    """Return which key of its own mapping an unknown key was probably meant to be, or None."""
+    key = str(fault.error["loc"][-1])[:_LONGEST_NUMBER]
+    allowed = keys_of(fault.reader(container=True))
+    return next((name for name in meanings(key) if name in allowed), None) or nearest(key, allowed)
 
 
 def _listed(hint: str, what: str, names: Sequence[str]) -> str:
     """Return the hint, if any, followed by all names."""
-    separator = " " if hint else "; "
+    separator = " " if hint.endswith("?") else "; "
     return hint + (f"{separator}{what}: {', '.join(names)}" if names else "")
 
 
@@ -123,7 +140,16 @@ def _unknown_kind(fault: Fault) -> str:
     choice = fault.reader()
     known = list(kinds(choice.family)) if isinstance(choice, Kind) else []
     tag = str(fault.limit["tag"])
-    return f"unknown {_noun(choice)} {shortened(tag)!r}{_listed(suggestion(tag, known), 'known', known)}"
+    hint = suggestion(tag, known)
+    if not hint and isinstance(choice, Kind):
+        hint = file_hint(tag, choice.family) or _other_family(tag)
+    return f"unknown {_noun(choice)} {shortened(tag)!r}{_listed(hint, 'known', known)}"
+
+
+def _other_family(tag: str) -> str:
+    """Return which other choice has a kind of this name: a router that was given as engine."""
+    family = next((family for family in families() if tag in kinds(family)), None)
+    return "" if family is None else f"; it names a {family.replace('_', ' ')}"
 
 
 def _missing_kind(fault: Fault) -> str:
@@ -144,6 +170,8 @@ def _literal(fault: Fault) -> str:
     value = fault.error["input"]
     choices = re.findall(r"'([^']*)'", str(fault.limit["expected"]))
     hint = suggestion(value, choices) if isinstance(value, str) else ""
+    if not hint and isinstance(value, str) and value.lower() in ("none", "null"):
+        hint = "; write null, or leave the key out"
     return f"expected {fault.limit['expected']}, got {described(value)}{hint}"
 
 
@@ -172,34 +200,33 @@ def _type_or_range(fault: Fault) -> str:
     expected = expectation(fault)
     if expected is None:
         return f"{fault.error['msg']}, got {described(value)}"
-    choice = fault.reader()
-    if expected == "a mapping" and isinstance(choice, Kind):
-        short_form = "a whole number, or " if choice.family == "length" else ""
-        expected = f"{short_form}a mapping with `kind:` ({', '.join(kinds(choice.family))})"
-    return f"expected {expected}, got {described(value)}{_conversion(value, expected, str(fault.error['loc'][-1]))}"
+    hint = conversion(value, expected, str(fault.error["loc"][-1]))
+    if expected == "a mapping":
+        expected, hint = _mapping(fault.reader(), value)
+    return f"expected {expected}, got {described(value)}{hint}"
+
+
+def _mapping(reader: Any, value: Any) -> tuple[str, str]:
+    """Return what mapping `reader` wants, and how to write `value` as one."""
+    if isinstance(reader, Kind):
+        short_form = "a whole number, or " if reader.family == "length" else ""
+        hint = kind_hint(value, reader.family)
+        if short_form and isinstance(value, str):
+            hint = conversion(value, "a whole number", "prompt_tokens")
+        if not hint and isinstance(value, str):
+            hint = _other_family(value)
+        return f"{short_form}a mapping with `kind:` ({', '.join(kinds(reader.family))})", hint
+    if get_origin(reader) is dict:
+        return "a mapping from names", "; write `NAME:` instead of each dash" if isinstance(value, list) else ""
+    keys = keys_of(reader)
+    return (
+        f"a mapping of {', '.join(keys[:_MOST_KEYS])}{', ...' * (len(keys) > _MOST_KEYS)}" if keys else "a mapping",
+        "",
+    )
 
 
 def _number(limit: Any) -> str:
     return f"{limit:g}" if isinstance(limit, float) else str(limit)
-
-
-def _conversion(value: Any, expected: str, key: str) -> str:
-    """Return how to write what was probably meant."""
-    if isinstance(value, float) and expected.startswith("a whole number") and value.is_integer() and abs(value) < 1e18:
-        return f"; write {int(value)}"
-    if isinstance(value, str) and len(value) < _LONGEST_NUMBER and "number" in expected:
-        unit = _WITH_UNIT.fullmatch(value)
-        if unit and key.endswith("_s"):
-            return f"; in seconds, without a unit: {float(unit[1]) * _SECONDS[unit[2]]:g}"
-        if re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", value):
-            return "; leave out the quotes"
-    if expected == "text" and isinstance(value, bool | int | float):
-        return "; put it in quotes"
-    if expected == "true or false" and isinstance(value, str):
-        return {"yes": "; write true", "on": "; write true", "no": "; write false", "off": "; write false"}.get(
-            value.lower(), ""
-        )
-    return ""
 
 
 _WORDS: dict[str, Callable[[Fault], str]] = {

@@ -29,12 +29,16 @@ class NameOr:
             return value
         if not isinstance(value, dict | self.inline):
             allowed = ", ".join(self.inline.model_fields)
-            raise ValueError(f"expected a name, or a mapping with {allowed}")
+            raise ValueError(f"expected one name, or a mapping with {allowed}; got {_kind_of(value)}")
         return inline(value)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the names, any other text, or the mapping."""
         return {"anyOf": [{"enum": list(self.names())}, {"type": "string"}, handler(schema), {"type": "null"}]}
+
+
+def _kind_of(value: Any) -> str:
+    return "a list" if isinstance(value, list) else str(value)[:40]
 
 
 class DefaultKind:

@@ -39,13 +39,14 @@ class Starter:
 def starter(wanted: Starter, folder: Path = Path()) -> str:
     """Return the YAML of a scenario that loads and resolves in `folder`.
 
-    Iteration times are calibrated where the catalog has a calibration, else a roofline estimate. Raises InputError
+    Iteration times are calibrated where the catalog has a calibration, else a roofline estimate; without NVLink that
+    assumes PCIe. Raises InputError
     if no such scenario can run: an unknown name, a model that does not fit the GPU, an illegal combination.
     """
     sizes = _PARALLEL_SIZES if wanted.tensor_parallel_size is None else (wanted.tensor_parallel_size,)
     failure: InputError | None = None
     for size in sizes:
-        for service_time in ("calibrated", "roofline"):
+        for service_time in SERVICE_TIMES:
             text = _text(replace(wanted, tensor_parallel_size=size), service_time)
             try:
                 resolve(parse(text, folder=folder))
@@ -63,7 +64,27 @@ def _scalar(text: str) -> str:
 
 
 def _model(name: str) -> str:
+    """Return the catalog's name, or the mapping that names a config.json."""
     return f"{{config: {_scalar(name)}}}" if name.endswith(".json") else _scalar(name)
+
+
+def pool_text(model: str, gpu: str, folder: Path) -> str:
+    """Return the `pools:` of a scenario in `folder` that serves `model` on one `gpu`, with the best service time.
+
+    Raises InputError if nothing can: an unknown name, a model that does not fit.
+    """
+    classes = "{a: {arrivals: all_at_once, num_requests: 1, prompt_tokens: 1, output_tokens: 1}}"
+    failure: InputError | None = None
+    for service_time in SERVICE_TIMES:
+        pool = f"    model: {_model(model)}\n    gpu: {_scalar(gpu)}\n    service_time: {service_time}\n"
+        try:
+            resolve(parse(f"name: a\nworkload: {{classes: {classes}}}\npools:\n  main:\n{pool}", folder=folder))
+        except InputError as error:
+            failure = InputError([Problem(p.message, p.path) for p in error.problems])
+        else:
+            return f"pools:\n  main:\n{pool}"
+    assert failure is not None
+    raise failure
 
 
 def _text(wanted: Starter, service_time: str) -> str:
@@ -94,14 +115,16 @@ pools:
     engine:
       tensor_parallel_size: {wanted.tensor_parallel_size}  # GPUs per replica
 {_quantization(wanted)}      host_time_s: 0.002  # host time per iteration, assumed; hidden while the device is slower
-    service_time: {service_time}  # {_ABOUT[service_time]}
+    service_time: {service_time}  # {SERVICE_TIMES[service_time]}
 """
 
 
-_ABOUT = {
+SERVICE_TIMES = {
     "calibrated": "fitted to measurements: `servesim list calibrations`",
     "roofline": "an estimate, for want of a calibration; the summary names its band",
+    "{kind: roofline, link_bytes_per_s: 3.2e+10}": "an estimate; GPUs linked by PCIe 4.0 x16, one direction",
 }
+"""What `service_time` may say, the best first, and why."""
 
 
 def _quantization(wanted: Starter) -> str:

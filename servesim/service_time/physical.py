@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from servesim.catalog import Gpu, Model
+from servesim.catalog.calibrations import FASTER_THAN_THE_GPU
 from servesim.catalog.precision import arithmetic
 from servesim.errors import InputError
 from servesim.service_time.base import Deployment, IterationTime
@@ -35,7 +36,9 @@ def refuse_impossible(times: IterationTime, deployment: Deployment) -> None:
         return
     worst = min(offences(times, deployment), default=None)
     if worst is not None:
-        raise InputError(f"service_time {times.origin.name!r} is faster than the GPU can be: {worst[1]}")
+        known = "; its weights were probably measured in the cache" if times.origin.name in FASTER_THAN_THE_GPU else ""
+        advice = f"{known}; for an estimate write service_time: roofline" if times.origin.measured else ""
+        raise InputError(f"service_time {times.origin.name!r} is faster than the GPU can be: {worst[1]}{advice}")
 
 
 def offences(times: IterationTime, deployment: Deployment) -> list[tuple[float, str]]:

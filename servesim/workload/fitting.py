@@ -47,13 +47,17 @@ def arrival_statistics(arrival_s: FloatArray, window_s: float = 60.0) -> Arrival
 def _local_burstiness(gaps_s: FloatArray, window: IntArray) -> float:
     """Return 1 / the pooled squared coefficient of variation of gaps scaled by their window's mean.
 
-    Every window's mean is estimated from its own gaps, which costs one degree of freedom each.
+    Every window's mean is estimated from its own gaps, which costs one degree of freedom each. Where no window holds
+    two gaps, all gaps are scaled by their common mean; gaps that are all equal are infinitely regular.
     """
     count = np.bincount(window)
     mean_s = np.bincount(window, weights=gaps_s) / np.maximum(count, 1)
     scaled = gaps_s / mean_s[window]
-    scv = np.sum((scaled - 1.0) ** 2) / (len(scaled) - np.count_nonzero(count))
-    return float(1.0 / scv)
+    freedom = len(scaled) - int(np.count_nonzero(count))
+    if freedom == 0:
+        scaled, freedom = gaps_s / gaps_s.mean(), len(gaps_s) - 1
+    scv = float(np.sum((scaled - 1.0) ** 2)) / freedom if freedom else 0.0
+    return 1.0 / scv if scv else float("inf")
 
 
 def fit_cdf(

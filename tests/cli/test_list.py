@@ -88,3 +88,17 @@ def test_what_cannot_be_listed(arguments: list[str], message: str) -> None:
     result = show(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+def test_calibrations_faster_than_the_gpu_are_marked() -> None:
+    chosen = ("--gpu", "l40s", "--model", "qwen3-30b-a3b")
+    faster = [row for row in rows("calibrations", *chosen) if row["faster_than_gpu"]]
+    assert [(row["backend"], row["tensor_parallel_size"]) for row in faster] == [
+        ("sglang", 1),
+        ("trtllm", 1),
+        ("vllm", 1),
+    ]
+    lines = show("calibrations", *chosen).stdout.splitlines()
+    assert [line.count("*") for line in lines if line.startswith("qwen3")] == [3, 0]
+    assert lines[-1].startswith("* faster than")
+    assert "*" not in show("calibrations", "--gpu", "h100", "--model", "qwen3-30b-a3b").stdout

@@ -84,3 +84,9 @@ def test_what_cannot_be_written(arguments: list[str], message: str) -> None:
     result = new(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+def test_gpus_without_nvlink_are_linked_by_pcie() -> None:
+    pool = parse(new("--model", "qwen3-32b", "--gpu", "l4").stdout).pools["main"]
+    assert pool.engine.tensor_parallel_size > 1
+    assert (pool.service_time.kind, pool.service_time.link_bytes_per_s) == ("roofline", 32e9)

@@ -10,7 +10,9 @@ from click.testing import CliRunner
 
 from servesim.cli import main
 from servesim.cli.workload import _FORMATS
+from servesim.scenario.load import load
 from servesim.workload.logs.formats import Format
+from tests.catalog import configs
 from tests.logs import samples
 
 
@@ -99,6 +101,11 @@ def test_whole_scenario_runs(call, log, tmp_path):
     run = CliRunner().invoke(main, ["run", str(whole), "--format", "json", "--set", "workload.duration_s=60"])
     assert run.exit_code == 0, run.output
     assert json.loads(run.stdout)["classes"]["all"]["offered"] > 60
+    assert load(whole).pools["main"].service_time.kind == "calibrated"
+    (tmp_path / "config.json").write_text(json.dumps(configs.LLAMA_32_1B))
+    own = tmp_path / "own.yaml"
+    assert call("fit", log, *COLUMNS, "-o", own, "--whole", "--model", "config.json", "--gpu", "l4").exit_code == 0
+    assert load(own).pools["main"].service_time.kind == "roofline"
     wrong = call("fit", log, *COLUMNS, "-o", tmp_path / "x.yaml", "--whole", "--model", "lama", "--gpu", "h100_sxm")
     assert wrong.exit_code == 2
     assert not (tmp_path / "x.yaml").exists()
@@ -137,3 +144,14 @@ def test_describe_takes_logs_of_any_size_and_sameness(call, tmp_path, rows):
     fit = call("fit", path, "-o", tmp_path / "part.yaml")
     assert fit.exit_code == 2
     assert "200 requests" in fit.stderr
+
+
+def test_a_gateways_log_is_understood(call, tmp_path):
+    rows = [f"r{i},2026-03-02T09:{i:02}:00.250+01:00,{90 + i},{i if i % 9 else ''},{200 if i % 9 else 429}"
+            for i in range(1, 60)]  # fmt: skip
+    path = tmp_path / "gateway.csv"
+    path.write_text("id,ts,in_tok,out_tok,status\n" + "\n".join(rows) + "\n")
+    left_out = call("describe", path)
+    assert "53 requests" in left_out.stdout
+    assert "6 faulty rows left out" in left_out.stdout
+    assert "59 requests, 6 of them without output" in call("describe", path, "--columns", "error=status").stdout

@@ -1,7 +1,6 @@
-"""YAML as data: the core schema's scalars, what is refused, and that hostile documents are answered fast."""
+"""YAML as data: the core schema's scalars, and what is refused."""
 
 import math
-import time
 
 import pytest
 
@@ -106,49 +105,3 @@ def test_files_that_cannot_be_read(tmp_path) -> None:
         with pytest.raises(InputError) as caught:
             load(path)
         assert str(caught.value).startswith(f"{path}: {message}")
-
-
-def _chat(old: str, new: str) -> str:
-    assert old in CHAT
-    return CHAT.replace(old, new)
-
-
-ATTACKS = {
-    "flow nesting": "[" * 1_000_000,
-    "braces": "{" * 1_000_000,
-    "dashes": "- " * 1_000_000,
-    "question marks": "? " * 1_000_000,
-    "block nesting": "".join(" " * i + "a:\n" for i in range(2000)),
-    "one long list": "[" + "1," * 2_400_000 + "]",
-    "many keys": "".join(f"a{i}: 1\n" for i in range(300_000)),
-    "long text": "a" * 4_900_000,
-    "long key": CHAT + "a" * 900 + ": 1\n" + "? " + "b" * 4_900_000 + "\n: 1\n",
-    "long kind": _chat("least_outstanding", "a" * 4_900_000),
-    "long model": _chat("llama-3.1-8b", "a" * 4_900_000),
-    "long path": _chat("kind: roofline", "kind: calibrated, file: " + "a/" * 2_400_000),
-    "long escapes": _chat("name: chat", 'name: "' + "\\0" * 2_000_000 + '"'),
-    "many digits": _chat("100\n", "9" * 4_900_000 + "\n"),
-    "almost a number": _chat("4.0", "4" * 4_900_000 + "x"),
-    "almost a duration": _chat("4.0", "1." * 2_400_000 + "s"),
-    "colons": "a:" * 2_400_000,
-    "newlines": "\n" * 4_900_000,
-    "open quote": "'" + "\n" * 4_900_000,
-    "escapes": '"' + "\\x41" * 1_200_000,
-    "many anchors": "&a " * 1_600_000,
-    "billion laughs": "a: &a [x]\n" + "".join(f"b{i}: &b{i} [{', '.join(['*a'] * 200)}]\n" for i in range(2000)),
-    "laughing keys": "a: &a {b: &b {c: 1}}\n" + "".join(f"x{i}: [*a, *b]\n" for i in range(20_000)),
-    "unknown keys": CHAT + "".join(f"max_{i}: 1\n" for i in range(40_000)),
-    "unknown kinds": _chat("pools:", "".join(f"    c{i}: {{arrivals: foo}}\n" for i in range(15_000)) + "pools:"),
-    "unknown GPUs": CHAT + "".join(f"  p{i}: {{gpu: gpu{i}}}\n" for i in range(15_000)),
-    "wrong rows": _chat("512", "{kind: quantiles, cdf: [" + "[9, x]," * 30_000 + "]}"),
-}
-
-
-@pytest.mark.parametrize("text", ATTACKS.values(), ids=ATTACKS.keys())
-def test_hostile_documents_are_refused_fast_and_briefly(text: str) -> None:
-    started_s = time.process_time()
-    with pytest.raises(InputError) as caught:
-        parse(text)
-    assert time.process_time() - started_s < 20  # against hanging; 0.1 s is usual, 1.2 s the worst seen
-    assert len(str(caught.value)) < 100_000
-    assert len(caught.value.problems) <= 51

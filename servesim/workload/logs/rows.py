@@ -16,8 +16,29 @@ TimeUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 ColumnName = Annotated[str, Field(min_length=1, max_length=500)]
 
 SYNONYMS = {
-    "arrival": ("arrival", "arrival_s", "arrival_time", "timestamp", "TIMESTAMP", "Timestamp", "time", "start_time"),
-    "prompt_tokens": ("prompt_tokens", "input_tokens", "input_length", "ContextTokens", "Request tokens", "isl"),
+    "arrival": (
+        "arrival",
+        "arrival_s",
+        "arrival_time",
+        "timestamp",
+        "TIMESTAMP",
+        "Timestamp",
+        "time",
+        "start_time",
+        "ts",
+        "created_at",
+    ),
+    "prompt_tokens": (
+        "prompt_tokens",
+        "input_tokens",
+        "input_length",
+        "ContextTokens",
+        "Request tokens",
+        "isl",
+        "in_tok",
+        "in_tokens",
+        "tokens_in",
+    ),
     "output_tokens": (
         "output_tokens",
         "completion_tokens",
@@ -26,6 +47,9 @@ SYNONYMS = {
         "GeneratedTokens",
         "Response tokens",
         "osl",
+        "out_tok",
+        "out_tokens",
+        "tokens_out",
     ),
 }
 """Names looked for where a scenario names no column; the first that the file has is taken."""

@@ -12,7 +12,7 @@ from servesim.workload.base import BLOCK_REQUESTS
 from servesim.workload.logs.rows import SYNONYMS, Layout, LogColumns, RawRows, TimeUnit
 from servesim.workload.logs.text import open_text
 
-_NOT_AN_ERROR = frozenset({"", "0", "false", "none", "null", "nan"})
+_NOT_AN_ERROR = frozenset({"", "0", "false", "none", "null", "nan", "200", "ok", "success"})
 
 
 def csv_header(path: str) -> tuple[list[str], str]:
