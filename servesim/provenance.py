@@ -62,3 +62,23 @@ def _pool_validation(plan: Plan) -> dict[str, Any]:
         "host_time": host_time.how,
         "host_time_s": host_time.seconds,
     }
+
+
+def calibration_error(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the error that no number of runs makes smaller, from what `validation` returns: the worst pool's.
+
+    `of` is "runs" (end to end), "iterations" (p90 on rows held back from the fit), "estimate" (with the `band` of
+    measured / estimated) or "unknown"; `relative` is the error as a fraction where it is known.
+    """
+    if found["end_to_end"] is not None:
+        return {"of": "runs", "relative": found["end_to_end"], "band": None}
+    pools = list(found["pools"].values())
+    bands = [pool["band"] for pool in pools if pool["service_times"] == "estimated"]
+    if bands:
+        widest = max(bands, key=lambda band: band[1] / band[0])
+        return {"of": "estimate", "relative": None, "band": list(widest)}
+    errors = [pool["held_back_error_p90"] for pool in pools if pool["service_times"] == "calibrated"]
+    known = [error for error in errors if error is not None]
+    if len(known) < len(pools):
+        return {"of": "unknown", "relative": None, "band": None}
+    return {"of": "iterations", "relative": max(known), "band": None}

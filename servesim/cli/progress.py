@@ -42,6 +42,25 @@ def progress_bar(scenario: Scenario, *, enabled: bool) -> Iterator[Callable[[flo
             bar.stop()
 
 
+@contextmanager
+def steps_bar(what: str, *, enabled: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a callback that is told (done, of) of several runs, called `what`; None where no bar is wanted."""
+    if not enabled or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what)
+
+        def show(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of, description=f"{done} of {of} {what}")
+
+        yield show
+
+
 def expected_requests(scenario: Scenario) -> int | None:
     """Return how many requests the scenario will offer, if it says so."""
     total = 0

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from servesim.cli.group import debug_option
+from servesim.cli.replications import Replicating, replication_options
 
 if TYPE_CHECKING:
+    from servesim.experiment.replicate import Replications
     from servesim.experiment.result import Result
     from servesim.scenario.schema import Scenario
 
@@ -23,6 +25,8 @@ Examples:
   servesim run chat.yaml --set workload.classes.chat.arrivals.request_rate_rps=12
   servesim run chat.yaml --set 'pools.main.router={kind: power_of_d, d: 3}'
   servesim run chat.yaml --why
+  servesim run chat.yaml --replications 20 --workers 4
+  servesim run chat.yaml --precision 0.02 --metric e2e_s.p99
   servesim run chat.yaml --seed 7 -o results/chat --pictures --strict
 """
 
@@ -33,6 +37,7 @@ Examples:
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all random streams, instead of the scenario's."
 )
+@replication_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write the result files to DIR.")
 @click.option("--force", is_flag=True, help="Let -o replace a directory that is not a servesim result.")
 @click.option(
@@ -65,6 +70,7 @@ def run(
     scenario: Path,
     overrides: tuple[str, ...],
     seed: int | None,
+    replicating: Replicating,
     output: Path | None,
     force: bool,
     style: str,
@@ -75,7 +81,7 @@ def run(
     allow_paths: tuple[Path, ...],
     quiet: bool,
 ) -> None:
-    """Simulate SCENARIO once and summarise what happened."""
+    """Simulate SCENARIO, once or in independent replications, and summarise what happened."""
     from servesim.cli.output import checked_target
     from servesim.report.why import with_words
     from servesim.scenario.load import load
@@ -85,8 +91,8 @@ def run(
     target = None if output is None else checked_target(output, force=force)
     settings = overrides if seed is None else (*overrides, f"seed={seed}")
     loaded = load(scenario, settings, allow_paths=allow_paths)
-    result = _simulated(loaded, scenario, settings, quiet)
-    summary = with_words(result.summary, _changes(loaded, result) if why else None)
+    result = _simulated(loaded, scenario, settings, replicating, quiet)
+    summary = with_words(result.summary, _changes(loaded, result, quiet) if why else None)
     if target is not None:
         result.write(target, summary, _artist(result, summary, picture_format) if pictures else None)
     _show(summary, style)
@@ -98,29 +104,42 @@ def run(
         ctx.exit(_OVERLOADED if result.overloaded else _SLO_MISSED if missed else 0)
 
 
-def _simulated(loaded: Scenario, path: Path, overrides: tuple[str, ...], quiet: bool) -> Result:
+def _simulated(
+    loaded: Scenario, path: Path, overrides: tuple[str, ...], replicating: Replicating, quiet: bool
+) -> Result | Replications:
     from servesim.cli.progress import progress_bar
     from servesim.errors import InputError
     from servesim.experiment.simulate import simulate
     from servesim.scenario.load import positioned
 
     try:
+        if replicating.wanted:
+            return replicating.run(loaded, quiet)
         with progress_bar(loaded, enabled=not quiet) as progress:
             return simulate(loaded, progress=progress)
     except InputError as error:
         raise InputError(positioned(error.problems, path, overrides)) from error
 
 
-def _changes(loaded: Scenario, result: Result) -> dict[str, Any]:
+def _first(result: Result | Replications) -> Result:
+    """Return the run whose record is at hand: the only one, or replication 0."""
+    from servesim.experiment.result import Result
+
+    return result if isinstance(result, Result) else result.first
+
+
+def _changes(loaded: Scenario, result: Result | Replications, quiet: bool) -> dict[str, Any]:
+    from servesim.cli.progress import steps_bar
     from servesim.experiment.why_verify import verify
 
-    return verify(loaded, result)
+    with steps_bar("runs with one change each", enabled=not quiet) as progress:
+        return verify(loaded, _first(result), progress)
 
 
-def _artist(result: Result, summary: dict[str, Any], style: str) -> Callable[[Path], None]:
+def _artist(result: Result | Replications, summary: dict[str, Any], style: str) -> Callable[[Path], None]:
     from servesim.report.pictures import draw
 
-    return lambda directory: draw(result.record, summary, directory, style)
+    return lambda directory: draw(_first(result).record, summary, directory, style)
 
 
 def _show(summary: dict[str, Any], style: str) -> None:
@@ -139,7 +158,7 @@ def _show(summary: dict[str, Any], style: str) -> None:
     print_summary(summary, Console())
 
 
-def missed_slos(result: Result) -> list[str]:
+def missed_slos(result: Result | Replications) -> list[str]:
     """Return one sentence for each class that did not reach the attainment it asks for."""
     missed = []
     for name, spec in result.scenario.workload.classes.items():

@@ -29,12 +29,30 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """The summary of docs/metrics.md and docs/reading-results.md: plain data, ready for JSON."""
         from servesim.experiment.why import why
+        from servesim.metrics.run_intervals import run_intervals
+        from servesim.provenance import calibration_error
+
+        summary = self.numbers
+        intervals = run_intervals(self.measured, summary, self.overloaded)
+        intervals["calibration"] = calibration_error(self.record.provenance["validation"])
+        return {**summary, "intervals": intervals, "why": why(self.record, self.scenario, summary)}
+
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """The summary without "intervals" and "why", which cost more."""
         from servesim.metrics.summary import summarise
 
-        summary = summarise(self.record)
-        return {**summary, "why": why(self.record, self.scenario, summary)}
+        return summarise(self.record)
 
     @property
+    def measured(self) -> RunRecord:
+        """The record without its warm-up: what the summary's statistics are of."""
+        from servesim.metrics.warmup import measured
+
+        window = self.numbers["measurement"]
+        return measured(self.record, window["left_out"], window["start_s"])
+
+    @cached_property
     def overloaded(self) -> bool:
         """True if more was offered than the system can serve, so that latencies depend on the run's length."""
         from servesim.metrics.overload import overload_warnings

@@ -16,6 +16,7 @@ from servesim.experiment.result import Result
 from servesim.metrics.record import ClassRecord, PoolRecord, RunRecord, Slo
 from servesim.metrics.spool import Spool
 from servesim.provenance import provenance
+from servesim.scenario.measurement import warmup_rule
 from servesim.scenario.resolve import Resolved, ResolvedPool, resolve
 from servesim.scenario.schema import ClassSpec, Scenario
 from servesim.system.clock import Clock
@@ -45,15 +46,21 @@ def simulate(
     step-by-step definition of an engine that has one instead, for checking. Raises InputError for a scenario that
     cannot be run and LimitReached when one of its `limits` stops it.
     """
+    scenario = checked_scenario(scenario)
+    seed = scenario.seed if seed is None else checked_seed(seed)
+    resolved = resolve(scenario.model_copy(update={"seed": seed}))
+    return _Run(resolved, seed, progress, reference).result()
+
+
+def checked_scenario(scenario: Scenario | str | Path) -> Scenario:
+    """Return the scenario, loaded if it is a path; raises InputError for anything else."""
     if isinstance(scenario, str | Path):
         from servesim.scenario.load import load
 
         scenario = load(scenario)
     if not isinstance(scenario, Scenario):
-        raise InputError(f"simulate() takes a Scenario or the path of one, not {type(scenario).__name__}")
-    seed = scenario.seed if seed is None else _checked_seed(seed)
-    resolved = resolve(scenario.model_copy(update={"seed": seed}))
-    return _Run(resolved, seed, progress, reference).result()
+        raise InputError(f"expected a Scenario or the path of one, not {type(scenario).__name__}")
+    return scenario
 
 
 class _Run:
@@ -147,6 +154,9 @@ class _Run:
             last_arrival_s=gateway.last_arrival_s,
             occupancy_s=gateway.occupancy_s,
             offered=[source.offered for source in self._sources],
+            warmup=warmup_rule(
+                scenario.measurement, {name: spec.arrivals for name, spec in scenario.workload.classes.items()}
+            ),
             client_clock=client.clock == "client",
             request_network_s=client.request_network_s,
             response_network_s=client.response_network_s,
@@ -181,7 +191,7 @@ class _Run:
         )
 
 
-def _checked_seed(seed: int) -> int:
+def checked_seed(seed: int) -> int:
     """Return `seed` as a plain integer; numpy's integers are welcome, truth values and fractions are not."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"a seed is a whole number, 0 or larger, not {seed!r}")

@@ -19,6 +19,7 @@ from servesim.experiment.why_limits import (
 from servesim.metrics.chunks import named_chunks
 from servesim.metrics.record import RunRecord
 from servesim.metrics.split import PARTS
+from servesim.metrics.warmup import measured
 from servesim.scenario.schema import Scenario
 
 LATENCIES = {"p99_ttft": "ttft_s", "p99_e2e": "e2e_s"}
@@ -53,6 +54,8 @@ def why(record: RunRecord, scenario: Scenario, summary: dict[str, Any]) -> dict[
         for pool in record.pools
         if pool.name in limits
     }
+    window = summary["measurement"]
+    counted = measured(record, window["left_out"], window["start_s"])
     found: dict[str, Any] = {}
     for name, kind in LATENCIES.items():
         p99 = summary["classes"]["all"][kind]["p99"]
@@ -60,7 +63,7 @@ def why(record: RunRecord, scenario: Scenario, summary: dict[str, Any]) -> dict[
         if p99 is None:
             found[name] = None
             continue
-        waits = slowest(record, kind, p99)
+        waits = slowest(counted, kind, p99)
         count = sum(len(one.replica) for one in waits.values())
         queue = dict.fromkeys((*BATCH_LIMITS, ITERATION), 0.0)
         for pool in record.pools:

@@ -8,6 +8,7 @@ on any machine.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ LEAST_REQUESTS = 1_000
 MEASURES = ("p99_ttft_s", "p99_e2e_s", "goodput_rps")
 
 
-def verify(scenario: Scenario, result: Result) -> dict[str, Any]:
+def verify(scenario: Scenario, result: Result, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Run `scenario`, whose result under its own seed is `result`, with one change at a time.
+
+    `progress(done, of)` is called after each run.
 
     Returns `requests` (how many each run offered), `whole_workload`, `base` (figures without a change), `other_seed`
     (the same under the next seed: how much chance alone changes), `tried` (each change's figures and relative changes,
@@ -39,10 +42,14 @@ def verify(scenario: Scenario, result: Result) -> dict[str, Any]:
     whole = offered <= budget
     counts = {} if whole else _first_requests(result.record, budget)
     unchanged = _shortened(scenario, counts)
+    tell = progress or (lambda done, of: None)
+    tell(0, 2 + len(tries))
     base = _figures(result if whole else simulate(unchanged))
+    tell(1, 2 + len(tries))
     other_seed = _compared(_figures(simulate(unchanged, seed=scenario.seed + 1)), base)
     tried, skipped = [], []
-    for change in tries:
+    for done, change in enumerate(tries, 2):
+        tell(done, 2 + len(tries))
         outcome = _try(change, counts)
         if isinstance(outcome, str):
             skipped.append({"set": change.setting, "pool": change.pool, "reason": outcome})
@@ -73,7 +80,7 @@ def _try(change: Change, counts: dict[str, int]) -> dict[str, Any] | str:
 
 
 def _figures(result: Result) -> dict[str, Any]:
-    summary = result.summary
+    summary = result.numbers
     everything, pools = summary["classes"]["all"], summary["pools"].values()
     costs = [pool["cost_usd_per_hour"] for pool in pools]
     return {

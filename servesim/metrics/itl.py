@@ -30,6 +30,7 @@ def gaps(record: RunRecord, class_index: int | None) -> Source:
     weights: dict[str, NDArray[np.int64] | None] = {}
     for pool in pools:
         alone = class_index is None or [one.pool for one in record.classes].count(pool.name) == 1
+        alone &= not record.partial
         weights[pool.name] = None if alone else decoding_by_row(record, pool, class_index)
 
     def source() -> Iterator[Progressions]:

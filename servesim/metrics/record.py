@@ -111,6 +111,18 @@ class PoolRecord:
     usd_per_gpu_hour: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WarmupRule:
+    """How a warm-up is left out: `method` is "none" (with the reason), "auto", "mser5", "requests" or "time_s".
+
+    `value` is the number of requests, or the time in seconds, where the method wants one.
+    """
+
+    method: str = "none"
+    value: float = 0.0
+    reason: str = ""
+
+
 @dataclass(slots=True)
 class RunRecord:
     """A finished run. `requests` has REQUEST_COLUMNS, in the order in which requests ended; times are absolute.
@@ -119,7 +131,8 @@ class RunRecord:
     after the first; `offered` counts what the clients wanted, by class, and so the first attempts only.
 
     `request_network_s` and `response_network_s` are what a client adds to the server's view: with
-    `client_clock` they are part of TTFT and E2E, otherwise latencies are the server's.
+    `client_clock` they are part of TTFT and E2E, otherwise latencies are the server's. A `partial`
+    record leaves out requests of the warm-up, which ended at `start_s` (see servesim.metrics.warmup).
     """
 
     scenario: str
@@ -131,6 +144,9 @@ class RunRecord:
     last_arrival_s: float
     occupancy_s: float
     offered: list[int] = field(default_factory=list)
+    warmup: WarmupRule = WarmupRule()
+    start_s: float = 0.0
+    partial: bool = False
     client_clock: bool = False
     request_network_s: float = 0.0
     response_network_s: float = 0.0

@@ -15,9 +15,10 @@ from servesim.metrics.lost_tokens import LostTokens, lost_tokens
 from servesim.metrics.overload import overload_warnings
 from servesim.metrics.pools import PoolLoad, pool_counts, pool_summary, validity_warning
 from servesim.metrics.record import RunRecord
+from servesim.metrics.warmup import measured, window
 from servesim.request import ABANDONED, CANCELLED, COMPLETED, FAILED, OUTCOMES, REJECTED, TIMED_OUT
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "queue_s")
 _OUTCOMES = (COMPLETED, REJECTED, TIMED_OUT, ABANDONED, CANCELLED, FAILED)
 
@@ -30,6 +31,9 @@ def summarise(record: RunRecord) -> dict[str, Any]:
     Raises ServesimError if the record contradicts itself.
     """
     check(record)
+    overloads = overload_warnings(record)
+    measurement = window(record, bool(overloads))
+    whole, record = record, measured(record, measurement.left_out, measurement.start_s)
     found = latencies(record)
     good = _good(record, found)
     lost = lost_tokens(record)
@@ -52,14 +56,15 @@ def summarise(record: RunRecord) -> dict[str, Any]:
         }
         for name, i in zip(names, indices, strict=True)
     }
-    pools, warnings = _pools(record)
+    pools, warnings = _pools(whole)
     summary = {
         "schema_version": SCHEMA_VERSION,
         "scenario": record.scenario,
         "seed": record.seed,
         "classes": classes,
         "pools": pools,
-        "warnings": [*record.warnings, *overload_warnings(record), *warnings],
+        "measurement": measurement.plain(),
+        "warnings": [*record.warnings, *overloads, *warnings],
         "provenance": record.provenance,
     }
     return {key: _without_nan(value) for key, value in summary.items()}
@@ -96,6 +101,7 @@ def _counts(record: RunRecord, found: Latencies, good: list[int | None], index: 
     """Return counts, rates and attainment of one class, or of all."""
     members = [index] if index is not None else list(range(len(record.classes)))
     outcomes = found.outcomes[members].sum(axis=0)
+    duration_s = record.end_s - record.start_s
     asked = [i for i in members if good[i] is not None]
     met = sum(good[i] or 0 for i in asked)
     share = attainment(met, int(found.outcomes[asked].sum())) if asked else math.nan
@@ -103,9 +109,9 @@ def _counts(record: RunRecord, found: Latencies, good: list[int | None], index: 
         "offered": int(outcomes.sum()),
         **{OUTCOMES[kind]: int(outcomes[kind]) for kind in _OUTCOMES},
         **_attempts(int(found.attempts[members].sum()), int(outcomes.sum())),
-        "request_throughput_rps": per_second(int(outcomes[COMPLETED]), record.end_s),
-        "output_throughput_tps": per_second(float(found.output_tokens[members].sum()), record.end_s),
-        "goodput_rps": per_second(met, record.end_s) if asked else math.nan,
+        "request_throughput_rps": per_second(int(outcomes[COMPLETED]), duration_s),
+        "output_throughput_tps": per_second(float(found.output_tokens[members].sum()), duration_s),
+        "goodput_rps": per_second(met, duration_s) if asked else math.nan,
         "slo_attainment": share,
         "slo_met": _met(record, found, good, index, share),
     }

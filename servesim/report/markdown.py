@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from servesim.report.grids import Grid, changes_grid, grids
+from servesim.report.intervals import interval_grid, interval_lines, runs_words
 from servesim.report.validation import validation_lines
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -13,9 +14,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 def markdown(summary: dict[str, Any]) -> str:
     """Return the tables and sentences of `print_summary` as GitHub-flavoured Markdown, ending in a line break."""
-    parts = [f"### {_escaped(summary['scenario'])}, seed {summary['seed']}"]
-    parts += [_table(grid) for grid in grids(summary)]
-    parts += [f"*{_escaped(line)}*" for line in validation_lines(summary)]
+    parts = [f"### {_escaped(summary['scenario'])}, {runs_words(summary)}"]
+    parts += [_table(grid) for grid in (*grids(summary), interval_grid(summary)) if grid.rows]
+    parts += [f"*{_escaped(line)}*" for line in (*interval_lines(summary), *validation_lines(summary))]
     why = summary.get("why", {})
     if tried := why.get("changes"):
         parts.append(_table(changes_grid(tried)))

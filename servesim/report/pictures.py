@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servesim.metrics.record import RunRecord
+from servesim.metrics.warmup import measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +48,8 @@ def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str
     from servesim.report.picture_latency import latency
     from servesim.report.picture_timeline import timeline
 
+    window = summary["measurement"]
+    counted = measured(record, window["left_out"], window["start_s"])
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the user's own: pictures are the same everywhere
         settings: Any = matplotlib.rcParams  # their type lists every key, and differs between versions
@@ -54,7 +57,7 @@ def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str
         for name, fill in (("latency", latency), ("timeline", timeline), ("causes", causes)):
             figure = Figure(layout="constrained")
             FigureCanvasAgg(figure)
-            if fill(figure, record, summary):
+            if fill(figure, counted if fill is latency else record, summary):
                 _save(figure, directory / f"{name}.{style}", style)
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from servesim.report.grids import Grid, changes_grid, grids
+from servesim.report.intervals import interval_grid, interval_lines, runs_words
 from servesim.report.validation import validation_lines
 
 _UNIT = re.compile(r"(\d) (%|ms|s)(?!\w)")
@@ -18,12 +19,13 @@ _UNIT = re.compile(r"(\d) (%|ms|s)(?!\w)")
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
     """Print a summary, with `why.words` where it has them; needs 80 columns and no colour."""
-    console.print(f"[bold]{escape(summary['scenario'])}[/bold], seed {summary['seed']}", highlight=False)
-    for grid in grids(summary):
+    console.print(f"[bold]{escape(summary['scenario'])}[/bold], {runs_words(summary)}", highlight=False)
+    sure = interval_grid(summary)
+    for grid in (*grids(summary), *([sure] if sure.rows else [])):
         console.print()
         console.print(_table(grid))
     console.print()
-    for line in validation_lines(summary):
+    for line in (*interval_lines(summary), *validation_lines(summary)):
         _print(console, line, style="dim")
     why = summary.get("why", {})
     if tried := why.get("changes"):

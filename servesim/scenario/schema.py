@@ -13,6 +13,7 @@ from servesim.engine.station import Station
 from servesim.policies.routing.base import Router
 from servesim.policies.routing.round_robin import RoundRobin
 from servesim.registry import Kind, Named, Spec
+from servesim.scenario.measurement import MeasurementSpec
 from servesim.scenario.schema_forms import DefaultKind, NameOr
 from servesim.service_time.base import ServiceTimeSpec
 from servesim.service_time.by_class import ByClass
@@ -159,6 +160,7 @@ class Scenario(Spec):
     workload: WorkloadSpec
     pools: dict[Name, PoolSpec] = Field(min_length=1, description="deployments by name")
     client: ClientSpec = Field(default_factory=ClientSpec)
+    measurement: MeasurementSpec = Field(default_factory=MeasurementSpec, description="what of a run is measured")
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 
 class NameOr:
@@ -39,6 +39,35 @@ class NameOr:
 
 def _kind_of(value: Any) -> str:
     return "a list" if isinstance(value, list) else str(value)[:40]
+
+
+class WordOr:
+    """`Annotated[Literal[...] | X, WordOr(X, words)]`: one of some words, or a mapping read as X.
+
+    Not a union for pydantic, for the same reason as `NameOr`.
+    """
+
+    def __init__(self, inline: type[BaseModel], words: Sequence[str]) -> None:
+        self.inline = inline
+        self.words = words
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._read, handler.generate_schema(self.inline))
+
+    def _read(self, value: Any, inline: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(value, str):
+            if value in self.words:
+                return value
+            *others, last = map(repr, self.words)
+            raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+        if not isinstance(value, dict | self.inline):
+            allowed = ", ".join(self.inline.model_fields)
+            raise ValueError(f"expected one of {', '.join(self.words)}, or a mapping with {allowed}")
+        return inline(value)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the words, or the mapping."""
+        return {"anyOf": [{"enum": list(self.words)}, handler(schema)]}
 
 
 class DefaultKind:

@@ -42,6 +42,8 @@ class Arrivals(KindSpec):
 
     needs_num_requests: ClassVar[bool] = False
     """True where a duration alone would never end the source."""
+    stationary: ClassVar[bool] = False
+    """True where any stretch of arrivals is like any other, so that a system they load has a steady state."""
 
 
 class TimedArrivals(Arrivals):

@@ -57,7 +57,8 @@ def record() -> RunRecord:
 
 def test_shape_is_what_docs_say_and_it_is_json(record: RunRecord) -> None:
     summary = summarise(record)
-    assert list(summary) == ["schema_version", "scenario", "seed", "classes", "pools", "warnings", "provenance"]
+    keys = ["schema_version", "scenario", "seed", "classes", "pools", "measurement", "warnings", "provenance"]
+    assert list(summary) == keys
     assert list(summary["classes"]) == ["all", "chat", "batch", "code"]
     for one in summary["classes"].values():
         assert list(one) == CLASS_KEYS

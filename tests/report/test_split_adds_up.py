@@ -33,7 +33,7 @@ def test_there_are_scenarios() -> None:
 def test_parts_add_up_to_the_latency_of_every_request(path: Path) -> None:
     changes = shortened(path)
     result = simulate(load(path, changes, allow_paths=[ROOT.parent]))
-    record, splitter, network, seen = result.record, Splitter(result.record), network_s(result.record), 0
+    record, splitter, network, seen = result.measured, Splitter(result.measured), network_s(result.record), 0
     for done in completed_chunks(record):
         split = splitter.split(done)
         arrival = done["arrival_s"]

@@ -70,6 +70,6 @@ def test_a_yaml_1_1_reader_sees_the_same_texts(text: str) -> None:
 def test_the_dump_is_in_the_schemas_order_with_defaults_and_without_undecided_nulls() -> None:
     lines = to_yaml(CHAT_SCENARIO).splitlines()
     top = [line.split(":")[0] for line in lines if not line.startswith((" ", "-"))]
-    assert top == ["name", "description", "seed", "workload", "pools", "client", "limits"]
+    assert top == ["name", "description", "seed", "workload", "pools", "client", "measurement", "limits"]
     assert "    replicas: 1" in lines
     assert not any("null" in line for line in lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class ConstantArrivals(TimedArrivals):
     """
 
     kind: Literal["constant"] = "constant"
+    stationary: ClassVar[bool] = True
     request_rate_rps: RequestRate
 
     def times(self, rng: np.random.Generator) -> Iterator[FloatArray]:

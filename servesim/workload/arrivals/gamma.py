@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,7 @@ class GammaArrivals(TimedArrivals):
     """
 
     kind: Literal["gamma"] = "gamma"
+    stationary: ClassVar[bool] = True
     request_rate_rps: RequestRate
     burstiness: Annotated[
         float, Field(ge=1e-3, le=1e6, description="Gamma shape: 1 is Poisson, below 1 burstier, above 1 smoother.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class PoissonArrivals(TimedArrivals):
     """
 
     kind: Literal["poisson"] = "poisson"
+    stationary: ClassVar[bool] = True
     request_rate_rps: RequestRate
 
     def times(self, rng: np.random.Generator) -> Iterator[FloatArray]:

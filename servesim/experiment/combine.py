@@ -1,0 +1,157 @@
+"""Many replications' summaries as one, and the intervals of its numbers across replications."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import Any
+
+from servesim.metrics.intervals import (
+    CONFIDENCE,
+    LEAST_INDEPENDENT_TAIL,
+    LEAST_TAIL,
+    Interval,
+    across_replications,
+    quantile_across_replications,
+)
+
+# Counts are totals over replications; every other number is a mean over them.
+_TOTALS = {"offered", "completed", "rejected", "timed_out", "cancelled", "failed", "preemptions"}
+_TOTALS |= {"prompt_tokens", "output_tokens", "left_out"}
+_LARGEST = {"max"}
+# Facts of the scenario, the same in every replication.
+_FACTS = {"replicas", "gpus", "cost_usd_per_hour"}
+_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+_LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_s")
+_OVERLOADED_SHARE = 0.2
+
+
+def combined(summaries: list[dict[str, Any]], attainments: dict[str, float | None]) -> dict[str, Any]:
+    """Return one summary of replications: counts are totals, all else means; see docs/statistics.md.
+
+    `attainments` has the attainment that each class asks for, by name. `seed` is that of replication 0; a warning is
+    said once, with the number of replications that have it where it is not all of them.
+    """
+    first = summaries[0]
+    classes = _merged([one["classes"] for one in summaries])
+    met = {}
+    for name, asked in attainments.items():
+        attained = classes[name]["slo_attainment"]
+        met[name] = None if asked is None or attained is None else attained >= asked
+        classes[name]["slo_met"] = met[name]
+    told = [one for one in met.values() if one is not None]
+    classes["all"]["slo_met"] = all(told) if told else None
+    window = {**first["measurement"], **_merged([one["measurement"] for one in summaries])}
+    return {
+        **first,
+        "classes": classes,
+        "pools": _merged([one["pools"] for one in summaries]),
+        "measurement": window,
+        "warnings": _warnings([one["warnings"] for one in summaries]),
+    }
+
+
+def _merged(parts: list[Any], key: str = "") -> Any:
+    if all(isinstance(part, dict) for part in parts):
+        return {name: _merged([part[name] for part in parts], name) for name in parts[0]}
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    if isinstance(known[0], bool):
+        return 2 * sum(known) > len(known)  # what most say; only of what is no mean itself
+    if isinstance(known[0], str) or key in _FACTS:
+        return known[0]
+    if key in _TOTALS:
+        return sum(known)
+    return max(known) if key in _LARGEST else math.fsum(known) / len(known)
+
+
+def _warnings(each: list[list[str]]) -> list[str]:
+    """Return the warnings of replication 0, and those of the others whose kind it does not have, with how often."""
+    by_kind: dict[str, list[str]] = {}
+    for warnings in each:
+        for kind, text in {_kind(text): text for text in reversed(warnings)}.items():
+            by_kind.setdefault(kind, []).append(text)
+    found = []
+    for texts in by_kind.values():
+        often = "" if len(texts) == len(each) else f" (in {len(texts)} of {len(each)} replications)"
+        found.append(texts[0] + often)
+    return found
+
+
+def _kind(text: str) -> str:
+    """Return a warning without its figures."""
+    return "".join(char for char in text if not char.isdigit())
+
+
+def replication_intervals(
+    summaries: list[dict[str, Any]], overloaded: list[bool], times: list[dict[str, dict[str, float]]]
+) -> dict[str, Any]:
+    """Return the `intervals` of a combined summary: Student's t over replications for every mean, quantile and rate.
+
+    `times` has each replication's correlation times (servesim.metrics.run_intervals.correlation_times).
+    """
+    share = sum(overloaded) / len(overloaded)
+    refusal = ""
+    if share > _OVERLOADED_SHARE:
+        often = f"{sum(overloaded)} of {len(overloaded)} replications"
+        refusal = f"overloaded in {often}: no steady state, the numbers depend on how long a run lasts"
+    classes = _tree([one["classes"] for one in summaries], refusal)
+    for name, one in classes.items():
+        _refuse_thin_tails(one, [summary["classes"][name]["completed"] for summary in summaries], name, times)
+    return {
+        "confidence": CONFIDENCE,
+        "method": "Student's t over replications",
+        "replications": len(summaries),
+        "classes": classes,
+        "pools": _tree([one["pools"] for one in summaries], refusal),
+    }
+
+
+def _tree(parts: list[dict[str, Any]], refusal: str) -> dict[str, Any]:
+    """Return intervals in the shape of the summary; counts, facts and verdicts have none."""
+    found: dict[str, Any] = {}
+    for name in parts[0]:
+        values = [part[name] for part in parts]
+        if isinstance(values[0], dict):
+            found[name] = _tree(values, refusal)
+        elif name not in _TOTALS | _LARGEST | _FACTS and any(type(value) is float for value in values):
+            found[name] = _interval(values, refusal, name in _PERCENTILES).plain()
+    return found
+
+
+def _interval(values: list[float | None], refusal: str, quantile: bool) -> Interval:
+    known = [value for value in values if value is not None]
+    if refusal:
+        return Interval(math.nan, reason=refusal)
+    if len(known) < len(values):
+        return Interval(math.nan, reason=f"not defined in {len(values) - len(known)} of {len(values)} replications")
+    if len(known) > 1 and min(known) == max(known):
+        return Interval(known[0], reason="the same in all replications: no spread to judge by")
+    return quantile_across_replications(known) if quantile else across_replications(known)
+
+
+def _refuse_thin_tails(
+    one: dict[str, Any], completed: list[int], name: str, times: list[dict[str, dict[str, float]]]
+) -> None:
+    """Take away the intervals of percentiles of which a typical replication has too few observations beyond them.
+
+    Each replication's percentile is biased by about the inverse of that number, which more replications do not mend.
+    """
+    for latency in _LATENCIES:
+        worth = [count / time[name][latency] for count, time in zip(completed, times, strict=True)]
+        for kind, fraction in _PERCENTILES.items():
+            tail = 1 - fraction
+            beyond, independent = tail * median(completed), tail * median(worth)
+            if "low" not in one[latency].get(kind, {}):
+                continue
+            if beyond < LEAST_TAIL:
+                reason = f"only {beyond:.3g} observations beyond it in a replication, {LEAST_TAIL:.0f} are wanted"
+            elif independent < LEAST_INDEPENDENT_TAIL:
+                reason = (
+                    f"replications are too short: worth {independent:.2g} independent observations beyond it, "
+                    f"{LEAST_INDEPENDENT_TAIL:g} are wanted"
+                )
+            else:
+                continue
+            one[latency][kind] = Interval(math.nan, reason=reason).plain()

@@ -1,0 +1,65 @@
+"""Two scenarios under the same random numbers: how much they differ, and how sure that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from servesim.experiment.replicate import Replications, Told, replicate
+from servesim.metrics.intervals import Interval, across_replications
+from servesim.scenario.schema import Scenario
+
+
+class Paired:
+    """Replications of two scenarios, the r-th of each with the same seed."""
+
+    def __init__(self, a: Replications, b: Replications) -> None:
+        self.a = a
+        self.b = b
+
+    def differences(self, *path: str) -> list[float]:
+        """Return b - a, replication by replication, of a number of the summary: `("classes", "all", "e2e_s", "p99")`.
+
+        Replications in which either does not define it are left out.
+        """
+        pairs = zip(self.a.summaries, self.b.summaries, strict=True)
+        values = [(_at(a, path), _at(b, path)) for a, b in pairs]
+        return [b - a for a, b in values if a is not None and b is not None]
+
+    def interval(self, *path: str) -> Interval:
+        """Return the mean difference b - a with its 95 % interval: Student's t on paired differences.
+
+        Refused where a replication does not define the number, or where nothing differs from pair to pair.
+        """
+        found = self.differences(*path)
+        missing = len(self.a) - len(found)
+        if missing:
+            return Interval(float("nan"), reason=f"not defined in {missing} of {len(self.a)} replications")
+        if len(found) > 1 and min(found) == max(found):
+            return Interval(found[0], reason="the same in all replications: no spread to judge by")
+        return across_replications(found)
+
+
+def paired(
+    a: Scenario | str | Path,
+    b: Scenario | str | Path,
+    number: int,
+    seed: int | None = None,
+    workers: int = 1,
+    progress: Told | None = None,
+) -> Paired:
+    """Run `number` replications of each scenario under the same seeds, those of `a` unless `seed` is given.
+
+    Streams of random numbers are named by purpose, so both see the same arrivals and lengths in the classes they share
+    (common random numbers), and differences vary less than either. `progress(done, of)` counts the runs of both.
+    """
+    tell = progress or (lambda done, of: None)
+    first = replicate(a, number, seed, workers, lambda done, of: tell(done, 2 * of))
+    second = replicate(b, number, first.seeds[0], workers, lambda done, of: tell(of + done, 2 * of))
+    return Paired(first, second)
+
+
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
+    for step in path:
+        tree = tree[step]
+    return tree
