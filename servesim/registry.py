@@ -23,12 +23,13 @@ _FAMILIES: dict[str, dict[str, type[Any]]] = {}
 _REGISTERED: list[str] = []
 _HOMES = {
     "arrivals": "servesim.workload.arrivals",
+    "count": "servesim.workload.counts",
+    "rate": "servesim.workload.rates",
     "length": "servesim.workload.lengths",
     "joint_length": "servesim.workload.lengths",
     "router": "servesim.policies.routing",
     "scheduler": "servesim.policies.scheduling",
     "service_time": "servesim.service_time",
-    "service_law": "servesim.service_time",
     "engine": "servesim.engine",
 }
 
@@ -42,10 +43,22 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, **_CLOSED)
 
 
+def _kind_required(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    found = handler(schema)
+    inner = handler.resolve_ref_schema(found)
+    inner["required"] = ["kind", *(name for name in inner.get("required", []) if name != "kind")]
+    return found
+
+
 class KindSpec(Spec):
     """A specification chosen by `kind:`."""
 
     kind: str
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema, `kind` required."""
+        return _kind_required(schema, handler)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
@@ -58,6 +71,11 @@ class Policy:
     """
 
     kind: str
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema, `kind` required."""
+        return _kind_required(schema, handler)
 
     def live(self) -> Self:
         """Return a mutable copy for one run; `start` fills in its state."""
@@ -126,22 +144,39 @@ def kinds(family: str) -> dict[str, type[Any]]:
 
 
 class Kind:
-    """Field annotation: `Annotated[Router, Kind("router")]` is any registered router, told apart by `kind:`."""
+    """Field annotation: `Annotated[Router, Kind("router")]` is any registered router, told apart by `kind:`.
 
-    def __init__(self, family: str) -> None:
+    `accepts` narrows the choice. A kind that is itself made of kinds of its family needs it, so that kinds do not nest
+    without end, and `model_config = ConfigDict(defer_build=True)`, since its choices are registered after it.
+    """
+
+    def __init__(self, family: str, accepts: Callable[[type[Any]], bool] | None = None) -> None:
         self.family = family
+        self._accepts = accepts
+
+    def choices(self) -> dict[str, type[Any]]:
+        """Return the registered classes that may stand here, by kind, sorted by name."""
+        accepts = self._accepts
+        return {name: cls for name, cls in kinds(self.family).items() if accepts is None or accepts(cls)}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices = {name: handler.generate_schema(cls) for name, cls in kinds(self.family).items()}
+        choices = {name: handler.generate_schema(cls) for name, cls in self.choices().items()}
         return core_schema.tagged_union_schema(choices=choices, discriminator="kind", from_attributes=True)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return one arm for each kind, told apart by the constant `kind`, which is required."""
-        arms = handler(schema)["oneOf"]
-        for arm in arms:
-            inner = handler.resolve_ref_schema(arm)
-            inner["required"] = ["kind", *(name for name in inner.get("required", []) if name != "kind")]
-        return {"oneOf": arms}
+        """Return one arm for each kind, told apart by the constant `kind`."""
+        return {"oneOf": handler(schema)["oneOf"]}
+
+
+class ShortForm:
+    """Annotation: say in the JSON Schema that a field may also be written as `form`."""
+
+    def __init__(self, form: JsonSchemaValue) -> None:
+        self.form = form
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the short form beside the others."""
+        return {"anyOf": [self.form, handler(schema)]}
 
 
 def plain_name_is_kind(value: Any) -> Any:

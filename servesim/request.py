@@ -70,7 +70,11 @@ class Request:
     iteration without being touched. `end_iteration` is the first iteration it is no longer part of. `first_row` and
     `last_row` delimit its latest decode interval on its replica's log of runs. `done` is called once, at the end.
     What a completed request always gets is not set at first (`fill` is for those that end otherwise).
+    `session_id` and `turn` are those of a `SessionRequest`; others share these two values.
     """
+
+    session_id: int = -1
+    turn: int = 0
 
     __slots__ = (*REQUEST_COLUMNS, *_WORKING)
 
@@ -191,3 +195,36 @@ class Request:
         for name in ("replica", "first_row", "last_row"):
             if not hasattr(self, name):
                 setattr(self, name, -1)
+
+
+class SessionRequest(Request):
+    """A turn of a conversation: `turn` (from 1) of session `session_id`, for routers and caches that look at it.
+
+    `let_go` is called once the engine holds nothing more of a request that was cancelled or timed out, when it is known
+    how many tokens it got.
+    """
+
+    __slots__ = ("let_go", "session_id", "turn")
+
+    def __init__(
+        self,
+        session_id: int,
+        turn: int,
+        let_go: Callable[[Request], None],
+        request_id: int,
+        class_index: int,
+        arrival_s: float,
+        prompt_tokens: int,
+        output_tokens: int,
+        priority: int,
+        done: Callable[[Request], None],
+    ) -> None:
+        super().__init__(request_id, class_index, arrival_s, prompt_tokens, output_tokens, priority, done)
+        self.session_id = session_id
+        self.turn = turn
+        self.let_go = let_go
+
+    def end_cancelled(self) -> None:
+        """End at the time its client left, and say so."""
+        super().end_cancelled()
+        self.let_go(self)

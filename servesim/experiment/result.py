@@ -33,7 +33,7 @@ class Result:
         from servesim.provenance import calibration_error
 
         summary = self.numbers
-        intervals = run_intervals(self.measured, summary, self.overloaded)
+        intervals = run_intervals(self.measured, summary, not self.steady)
         intervals["calibration"] = calibration_error(self.record.provenance["validation"])
         return {**summary, "intervals": intervals, "why": why(self.record, self.scenario, summary)}
 
@@ -51,6 +51,13 @@ class Result:
 
         window = self.numbers["measurement"]
         return measured(self.record, window["left_out"], window["start_s"])
+
+    @cached_property
+    def steady(self) -> bool:
+        """False if some pool holds ever more requests: there is no steady state to have intervals of."""
+        from servesim.metrics.overload import overloads
+
+        return not overloads(self.record)
 
     @cached_property
     def overloaded(self) -> bool:

@@ -24,11 +24,13 @@ from servesim.system.gateway import Door, Gateway
 from servesim.system.lives import LivelyDoor
 from servesim.system.memory import resident_bytes
 from servesim.system.pool import Pool
+from servesim.system.sessions import SessionLog, Sessions
 from servesim.system.sources import ClosedLoop, OpenSource, Source
 from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
+from servesim.workload.arrivals.sessions import SessionsArrivals
 from servesim.workload.base import IndependentLengths
 from servesim.workload.lives import Clients
-from servesim.workload.load import ClassLoad, Lengths, LengthStream
+from servesim.workload.load import ClassLoad, Lengths, OwnLengths
 
 Progress = Callable[[float, int], None]
 
@@ -85,6 +87,7 @@ class _Run:
         self._pools = {pool.name: self._build_pool(pool) for pool in resolved.pools}
         self._loads: list[ClassLoad] = []
         self._lively: list[LivelyDoor] = []
+        self._sessions: SessionLog | None = None
         classes = resolved.scenario.workload.classes
         self._sources = [self._build_source(i, name, spec) for i, (name, spec) in enumerate(classes.items())]
 
@@ -118,13 +121,23 @@ class _Run:
         lengths = _lengths(spec)
         if isinstance(spec.arrivals, ClosedLoopArrivals):
             assert lengths is not None
-            stream = LengthStream(lengths, self._seed, name)
-            return ClosedLoop(door, spec.arrivals, stream, name, self._seed, num_requests, duration_s, round_trip_s)
+            own = OwnLengths(lengths, self._seed, name)
+            return ClosedLoop(door, spec.arrivals, own, name, self._seed, num_requests, duration_s, round_trip_s)
+        if isinstance(spec.arrivals, SessionsArrivals):
+            assert lengths is not None
+            own, log = OwnLengths(lengths, self._seed, name), self._session_log()
+            return Sessions(door, spec.arrivals, own, name, self._seed, num_requests, duration_s, round_trip_s, log)
         load = ClassLoad(
             name, spec.arrivals, lengths, seed=self._seed, num_requests=num_requests, duration_s=duration_s
         )
         self._loads.append(load)
         return OpenSource(door, load.blocks())
+
+    def _session_log(self) -> SessionLog:
+        if self._sessions is None:
+            self._sessions = SessionLog()
+            self._spools.append(self._sessions.turns)
+        return self._sessions
 
     def _watch(self, now_s: float) -> None:
         for spool in self._spools:
@@ -150,6 +163,7 @@ class _Run:
             classes=[_class_record(scenario, name, spec) for name, spec in scenario.workload.classes.items()],
             pools=[self._pool_record(pool) for pool in self._resolved.pools],
             requests=gateway.records,
+            session_turns=None if self._sessions is None else self._sessions.turns,
             end_s=max(gateway.last_end_s, *(_last_boundary_s(replica) for replica in self._replicas)),
             last_arrival_s=gateway.last_arrival_s,
             occupancy_s=gateway.occupancy_s,

@@ -94,11 +94,17 @@ class Overload:
         )
 
 
-def overload_warnings(record: RunRecord) -> list[str]:
-    """Return one sentence for each overloaded pool, and one for each whose clients give up; empty if there is none."""
+def overload_signs(record: RunRecord) -> tuple[list[Overload], list[str]]:
+    """Return the pools in which ever more requests stay, and a sentence for each whose clients give up."""
     open_loops = _open_loops(record)
     gave_up = [text for pool, parts in open_loops if (text := _gave_up(pool, _joined(parts)))]
-    return [*(str(found) for pool, parts in open_loops if (found := _overload(pool, parts))), *gave_up]
+    return [found for pool, parts in open_loops if (found := _overload(pool, parts))], gave_up
+
+
+def overload_warnings(record: RunRecord) -> list[str]:
+    """Return one sentence for each overloaded pool, and one for each whose clients give up; empty if there is none."""
+    growing, gave_up = overload_signs(record)
+    return [*map(str, growing), *gave_up]
 
 
 def overloads(record: RunRecord) -> list[Overload]:

@@ -129,6 +129,8 @@ class RunRecord:
 
     A row of `requests` is one attempt. Where clients try again, `retries` has a row (RETRY_COLUMNS) for each attempt
     after the first; `offered` counts what the clients wanted, by class, and so the first attempts only.
+    `session_turns` has request_id, session_id and turn of the requests that are part of a session, in order of
+    request_id; None where no class has sessions.
 
     `request_network_s` and `response_network_s` are what a client adds to the server's view: with
     `client_clock` they are part of TTFT and E2E, otherwise latencies are the server's. A `partial`
@@ -143,6 +145,7 @@ class RunRecord:
     end_s: float
     last_arrival_s: float
     occupancy_s: float
+    session_turns: Spool | None = None
     offered: list[int] = field(default_factory=list)
     warmup: WarmupRule = WarmupRule()
     start_s: float = 0.0

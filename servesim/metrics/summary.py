@@ -12,7 +12,7 @@ from servesim.metrics.definitions import attainment, describe, has_thresholds, m
 from servesim.metrics.itl import itl_s
 from servesim.metrics.latencies import Latencies, SplitMeans, Tail, latencies
 from servesim.metrics.lost_tokens import LostTokens, lost_tokens
-from servesim.metrics.overload import overload_warnings
+from servesim.metrics.overload import overload_signs
 from servesim.metrics.pools import PoolLoad, pool_counts, pool_summary, validity_warning
 from servesim.metrics.record import RunRecord
 from servesim.metrics.warmup import measured, window
@@ -31,8 +31,9 @@ def summarise(record: RunRecord) -> dict[str, Any]:
     Raises ServesimError if the record contradicts itself.
     """
     check(record)
-    overloads = overload_warnings(record)
-    measurement = window(record, bool(overloads))
+    growing, gave_up = overload_signs(record)
+    # A system that loses customers has a steady state, too: only growth has none.
+    measurement = window(record, bool(growing))
     whole, record = record, measured(record, measurement.left_out, measurement.start_s)
     found = latencies(record)
     good = _good(record, found)
@@ -64,7 +65,7 @@ def summarise(record: RunRecord) -> dict[str, Any]:
         "classes": classes,
         "pools": pools,
         "measurement": measurement.plain(),
-        "warnings": [*record.warnings, *overloads, *warnings],
+        "warnings": [*record.warnings, *map(str, growing), *gave_up, *warnings],
         "provenance": record.provenance,
     }
     return {key: _without_nan(value) for key, value in summary.items()}

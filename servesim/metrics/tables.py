@@ -179,8 +179,20 @@ def _request_tables(record: RunRecord) -> Iterator[Table]:
         if len(record.requests)
         else [as_logical(_no_rows(record.requests), nothing, nothing, nothing)]
     )
+    turns = None if record.session_turns is None else record.session_turns.column("request_id", "session_id", "turn")
     for chunk in chunks:
-        yield _request_table(chunk, splitter, waiting, network, pool_of_class)
+        table = _request_table(chunk, splitter, waiting, network, pool_of_class)
+        yield table if turns is None else {**table, **_session_columns(table["request_id"], *turns)}
+
+
+def _session_columns(request_id: NDArray[Any], known: NDArray[Any], *values: NDArray[Any]) -> Table:
+    """Return session and turn of each request; -1 and 0 where it is part of none."""
+    at = np.minimum(np.searchsorted(known, request_id), len(known) - 1)
+    found = known[at] == request_id if len(known) else np.zeros(len(request_id), dtype=np.bool_)
+    columns = zip(("session_id", "turn"), values, (-1, 0), strict=True)
+    return {
+        name: np.where(found, value[at] if len(known) else none, none).astype(np.int64) for name, value, none in columns
+    }
 
 
 def _attempt_tables(record: RunRecord) -> Iterator[Table]:

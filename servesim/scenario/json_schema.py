@@ -13,6 +13,7 @@ _UNITS = {
     "_per_hour": "USD per hour",
     "_gpu_hour": "USD per GPU and hour",
     "_flops": "FLOP/s",
+    "_per_s": "1/s",
     "_bytes": "bytes",
     "_tokens": "tokens",
     "_rps": "requests/s",

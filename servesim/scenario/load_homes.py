@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, get_args, get_origin
 
-from servesim.registry import Kind, kinds, revision
+from servesim.registry import Kind, revision
 from servesim.scenario.load_allowed import keys_of, schema_fields, type_at
 
 Pattern = tuple[str, ...]
@@ -20,7 +20,13 @@ def home_of(root: Any, path: Sequence[str | int], keys: Sequence[str]) -> str | 
     `path` is the mapping in which the key stands. Of several homes the one with most in common with it is taken.
     """
     here = tuple(map(str, path))
-    found = [(home, key) for home, read in _homes(root, revision()) for key in keys if key in read and key != "kind"]
+    found = [
+        (home, key)
+        for home, read in _homes(root, revision())
+        for key in keys
+        # Another kind reads the key where it already stands: that is no advice.
+        if key in read and key != "kind" and not _in_common(home, here) == len(home) == len(here)
+    ]
     if not found:
         return None
     home, key = max(found, key=lambda item: (_in_common(item[0], here), -len(item[0])))
@@ -38,7 +44,7 @@ def _homes(root: Any, _revision: int) -> tuple[tuple[Pattern, tuple[str, ...]], 
 
 def _walk(reader: Any, path: Pattern) -> Iterator[tuple[Pattern, tuple[str, ...]]]:
     if isinstance(reader, Kind):
-        for choice in kinds(reader.family).values():
+        for choice in reader.choices().values():
             yield from _walk(choice, path)
     elif get_origin(reader) is dict:
         yield from _walk(get_args(reader)[1], (*path, _ANY))

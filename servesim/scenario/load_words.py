@@ -138,7 +138,7 @@ def _missing_key(fault: Fault) -> str:
 
 def _unknown_kind(fault: Fault) -> str:
     choice = fault.reader()
-    known = list(kinds(choice.family)) if isinstance(choice, Kind) else []
+    known = list(choice.choices()) if isinstance(choice, Kind) else []
     tag = str(fault.limit["tag"])
     hint = suggestion(tag, known)
     if not hint and isinstance(choice, Kind):
@@ -154,7 +154,7 @@ def _other_family(tag: str) -> str:
 
 def _missing_kind(fault: Fault) -> str:
     choice = fault.reader()
-    known = ", ".join(kinds(choice.family)) if isinstance(choice, Kind) else ""
+    known = ", ".join(choice.choices()) if isinstance(choice, Kind) else ""
     return f"missing key 'kind' (which {_noun(choice)}); known: {known}"
 
 
@@ -209,13 +209,13 @@ def _type_or_range(fault: Fault) -> str:
 def _mapping(reader: Any, value: Any) -> tuple[str, str]:
     """Return what mapping `reader` wants, and how to write `value` as one."""
     if isinstance(reader, Kind):
-        short_form = "a whole number, or " if reader.family == "length" else ""
+        short_form = "a whole number, or " if reader.family in ("length", "count") else ""
         hint = kind_hint(value, reader.family)
         if short_form and isinstance(value, str):
             hint = conversion(value, "a whole number", "prompt_tokens")
         if not hint and isinstance(value, str):
             hint = _other_family(value)
-        return f"{short_form}a mapping with `kind:` ({', '.join(kinds(reader.family))})", hint
+        return f"{short_form}a mapping with `kind:` ({', '.join(reader.choices())})", hint
     if get_origin(reader) is dict:
         return "a mapping from names", "; write `NAME:` instead of each dash" if isinstance(value, list) else ""
     keys = keys_of(reader)

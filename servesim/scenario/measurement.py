@@ -52,6 +52,6 @@ def warmup_rule(spec: MeasurementSpec, arrivals: dict[str, Arrivals]) -> WarmupR
         return WarmupRule("time_s", warmup.time_s or 0.0)
     if warmup == "auto":
         for name, one in arrivals.items():
-            if not one.stationary:
+            if not one.is_stationary:
                 return WarmupRule(reason=f"the {one.kind} arrivals of class {name} are measured whole")
     return WarmupRule(warmup)

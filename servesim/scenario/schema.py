@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from servesim.catalog import InlineGpu, ModelFile, gpus, models
 from servesim.engine.base import EngineSpec
@@ -12,12 +12,13 @@ from servesim.engine.spec import ContinuousBatching
 from servesim.engine.station import Station
 from servesim.policies.routing.base import Router
 from servesim.policies.routing.round_robin import RoundRobin
-from servesim.registry import Kind, Named, Spec
+from servesim.registry import Kind, Named, Spec, kinds
 from servesim.scenario.measurement import MeasurementSpec
 from servesim.scenario.schema_forms import DefaultKind, NameOr
 from servesim.service_time.base import ServiceTimeSpec
 from servesim.service_time.by_class import ByClass
 from servesim.service_time.calibrated import Calibrated
+from servesim.workload.arrivals.sessions import SessionsArrivals
 from servesim.workload.base import Arrivals, JointLengths
 from servesim.workload.length_field import LengthField
 from servesim.workload.lives import CancelSpec, PatienceSpec, RetrySpec
@@ -79,6 +80,14 @@ class ClassSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _sessions_have_their_own_lives(self) -> Self:
+        if isinstance(self.arrivals, SessionsArrivals):
+            for key in ("patience", "cancel", "retry"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: not with sessions, whose users have `interrupt` and `timeout_s`")
+        return self
+
+    @model_validator(mode="after")
     def _one_source_of_lengths(self) -> Self:
         marginal = self.prompt_tokens is not None or self.output_tokens is not None
         if isinstance(self.arrivals, TraceArrivals):
@@ -104,9 +113,9 @@ class WorkloadSpec(Spec):
     @model_validator(mode="after")
     def _everything_ends(self) -> Self:
         for name, spec in self.classes.items():
-            if isinstance(spec.arrivals, TraceArrivals) or self.num_requests or spec.num_requests:
+            if spec.arrivals.ends_by_itself or self.num_requests or spec.num_requests:
                 continue
-            if not (self.duration_s or spec.duration_s) or getattr(spec.arrivals, "needs_num_requests", False):
+            if not (self.duration_s or spec.duration_s) or spec.arrivals.needs_num_requests:
                 raise ValueError(f"classes.{name}: nothing ends its arrivals: give num_requests or duration_s")
         return self
 
@@ -186,5 +195,17 @@ class Scenario(Spec):
 
 def refresh() -> None:
     """Rebuild the models so that kinds registered since the first use are choices."""
-    for model in (ByClass, ContinuousBatching, Station, CancelSpec, ClassSpec, WorkloadSpec, PoolSpec, Scenario):
+    nested = sorted((cls for cls in kinds("arrivals").values() if cls.nesting), key=lambda cls: cls.nesting)
+    models: list[type[BaseModel]] = [
+        *nested,
+        ByClass,
+        ContinuousBatching,
+        Station,
+        CancelSpec,
+        ClassSpec,
+        WorkloadSpec,
+        PoolSpec,
+        Scenario,
+    ]
+    for model in models:
         model.model_rebuild(force=True)

@@ -96,7 +96,7 @@ workload:
   duration_s: {wanted.duration_s:g}  # simulated seconds of arrivals
   classes:
     chat:
-      # How requests arrive; `servesim list arrivals` has others: bursts, closed loops, traces.
+      # How requests arrive; `servesim list arrivals` has others: bursts, days, sessions, traces.
       arrivals: {{kind: poisson, request_rate_rps: {wanted.request_rate_rps:g}}}
       # A number is exactly that; `servesim list lengths` has distributions.
       prompt_tokens: {wanted.prompt_tokens}

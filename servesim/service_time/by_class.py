@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from servesim.registry import Kind, register
 from servesim.service_time.law import Sampler, ServiceLaw, Stream
+
+
+def _is_simple_law(cls: type[Any]) -> bool:
+    return issubclass(cls, ServiceLaw) and not issubclass(cls, ByClass)
 
 
 @register("service_time")
 class ByClass(ServiceLaw):
     """Each request class has a law of its own."""
 
+    model_config = ConfigDict(defer_build=True)
+
     kind: Literal["by_class"] = "by_class"
-    laws: dict[str, Annotated[ServiceLaw, Kind("service_law")]] = Field(
+    laws: dict[str, Annotated[ServiceLaw, Kind("service_time", _is_simple_law)]] = Field(
         min_length=1, description="law by the name of the request class"
     )
 

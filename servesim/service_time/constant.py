@@ -13,7 +13,6 @@ from servesim.service_time.law import IidLaw
 
 
 @register("service_time")
-@register("service_law")
 class Constant(IidLaw):
     """Every request takes exactly `mean_s`: D in Kendall's notation."""
 

@@ -13,7 +13,6 @@ from servesim.service_time.law import IidLaw
 
 
 @register("service_time")
-@register("service_law")
 class Erlang(IidLaw):
     """The sum of `phases` exponentials: squared coefficient of variation 1 / phases."""
 

@@ -13,7 +13,6 @@ from servesim.service_time.law import IidLaw
 
 
 @register("service_time")
-@register("service_law")
 class Exponential(IidLaw):
     """Exponential with mean `mean_s`: M in Kendall's notation, squared coefficient of variation 1."""
 

@@ -14,7 +14,6 @@ from servesim.service_time.law import IidLaw
 
 
 @register("service_time")
-@register("service_law")
 class Hyperexponential(IidLaw):
     """One of two exponentials with balanced means, each carrying half of the work: H2 in Kendall's notation.
 

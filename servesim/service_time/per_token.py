@@ -12,7 +12,6 @@ from servesim.service_time.law import Sampler, ServiceLaw, Stream
 
 
 @register("service_time")
-@register("service_law")
 class PerToken(ServiceLaw):
     """base_s + per_prompt_token_s * prompt + per_output_token_s * output, so that size decides and is known before."""
 

@@ -53,6 +53,10 @@ class Gateway:
         return [f"{OUTCOMES[REJECTED]} {count:,}: {why}" for why, count in sorted(self.reasons.items())]
 
 
+MakeRequest = Callable[[int, int, float, int, int, int, Callable[[Request], None]], Request]
+"""What makes a request from what `Request` takes."""
+
+
 class Door:
     """How the requests of one class enter the system and leave it."""
 
@@ -77,19 +81,31 @@ class Door:
         self.priority = priority
         self._timeout_s = timeout_s
 
+    @property
+    def next_request_id(self) -> int:
+        """The number of the next request that enters through any door."""
+        return self._gateway.entered
+
     def send(self, prompt_tokens: int, output_tokens: int, done: Callable[[Request], None]) -> None:
         """Let a request enter now; `done` is called when it has ended for its client, and must call `leave`."""
+        self.send_as(Request, prompt_tokens, output_tokens, done)
+
+    def send_as(
+        self, make: MakeRequest, prompt_tokens: int, output_tokens: int, done: Callable[[Request], None]
+    ) -> Request:
+        """Let a request of another class than the usual one enter, and return it; see `send`."""
         gateway = self._gateway
         now_s = self.clock.now_s
         number = gateway.entered  # Gateway.enter, written out: once per request
         gateway.entered = number + 1
         gateway.last_arrival_s = now_s
         gateway.entries_s += now_s
-        request = Request(number, self.class_index, now_s, prompt_tokens, output_tokens, self.priority, done)
+        request = make(number, self.class_index, now_s, prompt_tokens, output_tokens, self.priority, done)
         self._submit(request)
         if self._timeout_s is not None and request.outcome == PENDING:
             alarm = self.clock.call_at(now_s + self._timeout_s, partial(self.give_up, request, TIMED_OUT))
             request.timeout = alarm
+        return request
 
     def leave(self, request: Request) -> None:
         """Close the books on a request that ended for its client."""

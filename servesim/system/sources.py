@@ -12,7 +12,7 @@ from servesim.system.clock import ARRIVAL, Alarm
 from servesim.system.gateway import Door
 from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
 from servesim.workload.base import Block
-from servesim.workload.load import LengthStream
+from servesim.workload.load import OWN_BLOCK, OwnLengths
 
 _MOST_REFUSALS = 100_000
 
@@ -63,8 +63,8 @@ class OpenSource:
 class ClosedLoop:
     """A fixed number of clients, each sending its next request a think time after its last one ended.
 
-    Lengths follow the order in which requests are sent over all clients; think times are drawn per client, so that
-    two systems compared under one seed see the same clients think alike. `round_trip_s` is network time that a
+    Lengths and think times are drawn per client, so that two systems compared under one seed see each client ask the
+    same and think alike. `round_trip_s` is network time that a
     client's next request comes later by.
     """
 
@@ -72,7 +72,7 @@ class ClosedLoop:
         self,
         door: Door,
         spec: ClosedLoopArrivals,
-        lengths: LengthStream,
+        lengths: OwnLengths,
         class_name: str,
         seed: int,
         num_requests: int | None,
@@ -89,6 +89,8 @@ class ClosedLoop:
             random_streams.stream(seed, "think", class_name, client)
             for client in range(spec.max_concurrency if spec.think != "constant" else 0)
         ]
+        self._ahead: list[Iterator[tuple[int, int]]] = [iter(())] * spec.max_concurrency
+        self._sent = [0] * spec.max_concurrency
         self.offered = 0
         self._refused = 0
 
@@ -107,7 +109,7 @@ class ClosedLoop:
         if self._duration_s is not None and clock.now_s > self._duration_s:
             return
         self.offered += 1
-        (prompt_tokens,), (output_tokens,) = self._lengths.take(1)
+        prompt_tokens, output_tokens = self._next_lengths(client)
 
         def ended(request: Request) -> None:
             self._door.leave(request)
@@ -116,6 +118,13 @@ class ClosedLoop:
             self._schedule(client, clock.now_s + think_s + self._round_trip_s)
 
         self._door.send(prompt_tokens, output_tokens, ended)
+
+    def _next_lengths(self, client: int) -> tuple[int, int]:
+        number = self._sent[client]
+        self._sent[client] = number + 1
+        if number % OWN_BLOCK == 0:
+            self._ahead[client] = self._lengths.block(client, number // OWN_BLOCK)
+        return next(self._ahead[client])
 
     def _refuse_to_spin(self, request: Request) -> None:
         """Stop a loop whose requests are all refused at once: its clients would ask for ever at one instant."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from servesim.registry import KindSpec
+from servesim.registry import Kind, KindSpec
 
 BLOCK_REQUESTS = 4096
 """Requests drawn at a time: large enough to hide numpy's call cost, small enough to never matter in memory."""
@@ -38,12 +38,29 @@ class Block(NamedTuple):
 
 
 class Arrivals(KindSpec):
-    """When requests of one class arrive. Every kind extends `TimedArrivals`, `TraceArrivals` or is `closed_loop`."""
+    """When requests of one class arrive.
 
-    needs_num_requests: ClassVar[bool] = False
-    """True where a duration alone would never end the source."""
-    stationary: ClassVar[bool] = False
-    """True where any stretch of arrivals is like any other, so that a system they load has a steady state."""
+    Every kind extends `TimedArrivals` or `TraceArrivals`, or is `closed_loop` or `sessions`, whose times depend on the
+    system.
+    """
+
+    nesting: ClassVar[int] = 0
+    """How deep kinds of arrivals are nested in this one at most: it may hold kinds of a lower level."""
+
+    @property
+    def is_stationary(self) -> bool:
+        """True where any stretch of arrivals is like any other, so that a system they load has a steady state."""
+        return False
+
+    @property
+    def needs_num_requests(self) -> bool:
+        """True where a duration alone would never end the source."""
+        return False
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """True where no limit is needed to end the source."""
+        return False
 
 
 class TimedArrivals(Arrivals):
@@ -52,6 +69,11 @@ class TimedArrivals(Arrivals):
     @abstractmethod
     def times(self, rng: np.random.Generator) -> Iterator[FloatArray]:
         """Yield non-decreasing arrival times in seconds, in blocks of any size >= 1, without end or finite."""
+
+
+def timed_below(nesting: int) -> Kind:
+    """Return the annotation of a field that holds any timed arrivals of a nesting level below this one."""
+    return Kind("arrivals", lambda cls: issubclass(cls, TimedArrivals) and cls.nesting < nesting)
 
 
 class Length(KindSpec):

@@ -25,24 +25,26 @@ from servesim.workload.trace import TraceArrivals, TraceReplay
 
 Lengths = IndependentLengths | JointLengths
 
+OWN_BLOCK = 16
+"""Requests of one client or session drawn at a time: more than most sessions have, few enough for many clients."""
+
 
 def length_blocks(
-    lengths: Lengths, seed: int, class_name: str, *key: str | int, block_requests: int = BLOCK_REQUESTS
+    lengths: Lengths, seed: int, class_name: str, block_requests: int = BLOCK_REQUESTS
 ) -> Iterator[tuple[IntArray, IntArray]]:
     """Yield (prompt, output) token counts of `class_name` without end, `block_requests` at a time.
 
     Request n has the same lengths whatever arrives when and however many are taken: blocks are always drawn whole.
-    Independent prompt and output laws have a stream each, so changing one leaves the other's draws alone. `key`
-    tells apart several streams of one class, e.g. a closed loop's clients.
+    Independent prompt and output laws have a stream each, so changing one leaves the other's draws alone.
     """
     if isinstance(lengths, JointLengths):
-        pairs_rng = random_streams.stream(seed, "lengths", class_name, *key)
+        pairs_rng = random_streams.stream(seed, "lengths", class_name)
         first = 0
         while True:
             yield _checked(lengths.draw(pairs_rng, block_requests, first), block_requests, class_name)
             first += block_requests
-    prompt_rng = random_streams.stream(seed, "lengths", class_name, *key, "prompt")
-    output_rng = random_streams.stream(seed, "lengths", class_name, *key, "output")
+    prompt_rng = random_streams.stream(seed, "lengths", class_name, "prompt")
+    output_rng = random_streams.stream(seed, "lengths", class_name, "output")
     while True:
         prompt = lengths.prompt.draw(prompt_rng, block_requests)
         output = lengths.output.draw(output_rng, block_requests)
@@ -59,8 +61,8 @@ def _checked(pair: tuple[IntArray, IntArray], n: int, class_name: str) -> tuple[
 class LengthStream:
     """Request lengths of one class in order, taken in any portions."""
 
-    def __init__(self, lengths: Lengths, seed: int, class_name: str, *key: str | int) -> None:
-        self._blocks = length_blocks(lengths, seed, class_name, *key)
+    def __init__(self, lengths: Lengths, seed: int, class_name: str) -> None:
+        self._blocks = length_blocks(lengths, seed, class_name)
         self._prompt = self._output = np.empty(0, dtype=np.int64)
         self._next = 0
 
@@ -77,6 +79,31 @@ class LengthStream:
             output += self._output[self._next : end].tolist()
             self._next = end
         return prompt, output
+
+
+class OwnLengths:
+    """Request lengths by owner (a closed loop's client, a session) and the owner's own count of requests.
+
+    Request n of an owner has the same lengths whatever the other owners do: each has streams of its own.
+    """
+
+    def __init__(self, lengths: Lengths, seed: int, class_name: str) -> None:
+        self._lengths = lengths
+        self._class_name = class_name
+        self._prompt = random_streams.NumberedStreams(seed, "lengths", class_name, "own", "prompt")
+        self._output = random_streams.NumberedStreams(seed, "lengths", class_name, "own", "output")
+
+    def block(self, owner: int, number: int) -> Iterator[tuple[int, int]]:
+        """Return (prompt, output) tokens of the owner's OWN_BLOCK requests from number * OWN_BLOCK on."""
+        lengths = self._lengths
+        if isinstance(lengths, JointLengths):
+            pair = lengths.draw(self._prompt.at(owner, number), OWN_BLOCK, number * OWN_BLOCK)
+        else:
+            prompt = lengths.prompt.draw(self._prompt.at(owner, number), OWN_BLOCK)
+            output = lengths.output.draw(self._output.at(owner, number), OWN_BLOCK)
+            pair = cap_total(prompt, output, lengths.max_total_tokens)
+        prompt, output = _checked(pair, OWN_BLOCK, self._class_name)
+        return zip(prompt.tolist(), output.tolist(), strict=True)
 
 
 class ClassLoad:

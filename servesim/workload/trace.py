@@ -53,6 +53,11 @@ class TraceArrivals(Arrivals):
             raise ValueError(f"end_s ({self.end_s:g}) must be after start_s ({self.start_s:g})")
         return self
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """True: with its file."""
+        return True
+
     @abstractmethod
     def rows(self) -> Iterator[TraceRows]:
         """Yield the file's rows in order, a few thousand at a time; raise InputError for any that is malformed."""

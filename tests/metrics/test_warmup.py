@@ -105,17 +105,17 @@ def test_auto_leaves_out_the_first_twentieth_of_a_long_run() -> None:
 
 def test_all_attempts_of_a_request_are_left_out_with_its_first() -> None:
     lives = {
-        "patience": {"mean_s": 0.5},
+        "patience": {"mean_s": 6.0, "until": "scheduled"},
         "retry": {"on": ["abandoned"], "max_attempts": "unlimited", "backoff_s": 5.0, "jitter": "none"},
     }
-    one = {"arrivals": {"kind": "poisson", "request_rate_rps": 0.9}, "prompt_tokens": 1, "output_tokens": 1, **lives}
+    one = {"arrivals": {"kind": "poisson", "request_rate_rps": 0.7}, "prompt_tokens": 1, "output_tokens": 1, **lives}
     pool = {"engine": {"kind": "station"}, "service_time": {"kind": "exponential", "mean_s": 1.0}}
     scenario = {"name": "retrying", "workload": {"num_requests": 2000, "classes": {"all-of-them": one}}}
     result = simulate(Scenario.model_validate({**scenario, "pools": {"main": pool}}), 1)
     first = result.summary["measurement"]["left_out"]
     frame = result.requests[result.requests["request_id"] >= first]
     assert 0 < first < 1000
-    assert (frame["attempts"] > 1).sum() > 100
+    assert (frame["attempts"] > 1).sum() > 50
     counts = result.summary["classes"]["all"]
     assert counts["offered"] == len(frame)
     assert counts["attempts"] == frame["attempts"].sum()

@@ -83,4 +83,37 @@ pools:
   main: {service_time: {kind: affine, base_s: 0.01}}
 """
 
-VALID = {"chat": CHAT, "two_pools": TWO_POOLS, "joint": JOINT}
+ARRIVALS = """\
+name: arrivals
+workload:
+  duration_s: 20
+  classes:
+    users:
+      arrivals:
+        kind: sessions
+        starts: {kind: superposition, processes: [{kind: batch, bursts: {kind: poisson, request_rate_rps: 2}, size: 2},
+          {kind: weibull, request_rate_rps: 1, shape: 0.5}]}
+        turns: {kind: weighted, counts: [1, 4], weights: [3, 1]}
+        max_context_tokens: 4096
+        interrupt: {probability: 0.1, after_tokens: {kind: geometric, mean_tokens: 20}}
+      prompt_tokens: 512
+      output_tokens: 100
+    day:
+      arrivals:
+        kind: nhpp
+        rate: {kind: spikes, base_rps: 1, spikes: [{at_s: 5, peak_rps: 9, hold_s: 2}], period_s: 10}
+      prompt_tokens: 512
+      output_tokens: 100
+    moods:
+      arrivals: {kind: mmpp, rates_rps: [1, 9], generator: [[-1, 1], [3, -3]]}
+      prompt_tokens: 512
+      output_tokens: 100
+    excited:
+      arrivals: {kind: hawkes, base_rps: 1, jump_rps: 0.5, decay_per_s: 2}
+      prompt_tokens: 512
+      output_tokens: 100
+pools:
+  main: {service_time: {kind: affine, base_s: 0.01}}
+"""
+
+VALID = {"arrivals": ARRIVALS, "chat": CHAT, "two_pools": TWO_POOLS, "joint": JOINT}

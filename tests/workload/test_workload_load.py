@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servesim.errors import InputError, ServesimError
+from servesim.rng import NumberedStreams
 from servesim.workload.arrivals.all_at_once import AllAtOnceArrivals
 from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
 from servesim.workload.arrivals.constant import ConstantArrivals
@@ -21,7 +22,7 @@ from servesim.workload.lengths.empirical import EmpiricalLengths
 from servesim.workload.lengths.fixed import FixedLength
 from servesim.workload.lengths.lognormal import LognormalLength
 from servesim.workload.lengths.uniform import UniformLength
-from servesim.workload.load import ClassLoad, LengthStream
+from servesim.workload.load import OWN_BLOCK, ClassLoad, LengthStream, OwnLengths
 
 POISSON = PoissonArrivals(request_rate_rps=10.0)
 PROMPT = LognormalLength(median_tokens=300.0, sigma=1.0, max_tokens=2000, outside="reject")
@@ -97,10 +98,28 @@ def test_lengths_taken_in_any_portions(portions):
         assert list(chain.from_iterable(part[column] for part in parts)) == whole[column]
 
 
-def test_clients_have_streams_of_their_own():
-    first, second = (LengthStream(LENGTHS, 1, "chat", client).take(100) for client in (0, 1))
-    assert first != second
-    assert first == LengthStream(LENGTHS, 1, "chat", 0).take(100)
+@pytest.mark.parametrize("lengths", [LENGTHS, EmpiricalLengths(rows=((10, 1), (20, 5), (30, 9)))])
+def test_owners_have_lengths_of_their_own(lengths):
+    """Whoever asks in between, and however often: the same owner, the same lengths."""
+    own = OwnLengths(lengths, 1, "chat")
+    first, second, later = (list(own.block(owner, number)) for owner, number in ((0, 0), (1, 0), (0, 1)))
+    assert len(first) == OWN_BLOCK
+    assert first != second != later != first
+    again = OwnLengths(lengths, 1, "chat")
+    assert [list(again.block(owner, number)) for owner, number in ((0, 1), (1, 0), (0, 0))] == [later, second, first]
+    assert list(OwnLengths(lengths, 1, "other").block(0, 0)) != first
+    assert list(OwnLengths(lengths, 2, "chat").block(0, 0)) != first
+
+
+def test_numbered_streams_do_not_overlap_and_come_again():
+    streams = NumberedStreams(3, "purpose", "chat")
+    draws = {at: streams.at(*at).random(500).tolist() for at in ((0, 0), (0, 1), (1, 0), (10**9, 0))}
+    assert len({value for values in draws.values() for value in values}) == 2000
+    streams.at(0, 0).standard_normal(7, dtype=np.float32)  # leaves half a word behind
+    assert streams.at(1, 0).random(500).tolist() == draws[1, 0]
+    flat = np.array([streams.at(number).random() for number in range(20_000)])
+    assert abs(flat.mean() - 0.5) <= 4 * math.sqrt(1 / 12 / 20_000)
+    assert abs(np.corrcoef(flat[1:], flat[:-1])[0, 1]) <= 4 / math.sqrt(20_000)
 
 
 def test_independent_lengths_are_capped():

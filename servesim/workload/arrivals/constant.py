@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -20,8 +20,12 @@ class ConstantArrivals(TimedArrivals):
     """
 
     kind: Literal["constant"] = "constant"
-    stationary: ClassVar[bool] = True
     request_rate_rps: RequestRate
+
+    @property
+    def is_stationary(self) -> bool:
+        """Independent gaps: yes."""
+        return True
 
     def times(self, rng: np.random.Generator) -> Iterator[FloatArray]:
         """Yield n / rate for n = 1, 2, ...; draws nothing from `rng`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,11 +22,15 @@ class GammaArrivals(TimedArrivals):
     """
 
     kind: Literal["gamma"] = "gamma"
-    stationary: ClassVar[bool] = True
     request_rate_rps: RequestRate
     burstiness: Annotated[
         float, Field(ge=1e-3, le=1e6, description="Gamma shape: 1 is Poisson, below 1 burstier, above 1 smoother.")
     ] = 1.0
+
+    @property
+    def is_stationary(self) -> bool:
+        """Independent gaps: yes."""
+        return True
 
     def times(self, rng: np.random.Generator) -> Iterator[FloatArray]:
         """Yield the running sums of the gaps."""

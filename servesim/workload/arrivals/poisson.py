@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,8 +22,12 @@ class PoissonArrivals(TimedArrivals):
     """
 
     kind: Literal["poisson"] = "poisson"
-    stationary: ClassVar[bool] = True
     request_rate_rps: RequestRate
+
+    @property
+    def is_stationary(self) -> bool:
+        """Independent gaps: yes."""
+        return True
 
     def times(self, rng: np.random.Generator) -> Iterator[FloatArray]:
         """Yield the running sums of the gaps."""

@@ -1,0 +1,1 @@
+"""Rates of requests that follow the clock: one registered kind per module."""

@@ -1,0 +1,255 @@
+"""Arrival processes seen from outside: the arrival times that a run records, against exact answers.
+
+Service is trivial here, so that nothing but the arrivals matters. Many classes in one scenario are as many independent
+processes, each with a stream of its own. Two cases at the end put bursty arrivals before an exponential server.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from servesim import Scenario, simulate
+from servesim.rng import stream
+from servesim.workload.arrivals.mmpp import MmppArrivals
+from servesim.workload.base import BLOCK_REQUESTS, TimedArrivals
+from tests.theory.queues import Estimate, assert_agrees, exponential_service, mean_sojourn, replicate, station
+
+pytestmark = pytest.mark.statistical
+
+MMPP = {"kind": "mmpp", "rates_rps": [1.6, 0.1], "generator": [[-0.02, 0.02], [0.03, -0.03]]}
+HAWKES = {"kind": "hawkes", "base_rps": 0.5, "jump_rps": 0.6, "decay_per_s": 1.0}
+DAY = {"kind": "nhpp", "rate": {"kind": "sinusoid", "mean_rps": 10.0, "amplitude": 0.8, "period_s": 60.0}}
+
+
+def processes(arrivals: list[dict[str, Any]], **end: Any) -> Scenario:
+    """Return a scenario of one class for each arrival process, served at once."""
+    each = {"prompt_tokens": 1, "output_tokens": 1}
+    return Scenario.model_validate(
+        {
+            "name": "arrivals",
+            "workload": {"classes": {f"c{n}": {"arrivals": one, **each} for n, one in enumerate(arrivals)}, **end},
+            "pools": {
+                "p": {
+                    "engine": {"num_gpu_blocks": "unlimited", "async_scheduling": False},
+                    "service_time": {"kind": "affine", "base_s": 1e-6},
+                }
+            },
+        }
+    )
+
+
+def recorded(scenario: Scenario, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (class, arrival time) of every request, in order of arrival."""
+    which, times_s = simulate(scenario, seed).record.requests.column("class_index", "arrival_s")
+    order = np.argsort(times_s, kind="stable")
+    return which[order].astype(int), times_s[order]
+
+
+def counts(arrivals: dict[str, Any], duration_s: float, runs: int, classes: int = 250) -> np.ndarray:
+    """Return the numbers of arrivals within `duration_s` of `runs * classes` independent processes."""
+    scenario = processes([arrivals] * classes, duration_s=duration_s)
+    return np.concatenate([np.bincount(recorded(scenario, seed)[0], minlength=classes) for seed in range(runs)])
+
+
+def windows(arrivals: dict[str, Any], length_s: float, every_s: float, number: int, runs: int) -> np.ndarray:
+    """Return the numbers of arrivals in `number` windows of each run, which begin `every_s` apart from time 0 on."""
+    scenario = processes([arrivals], duration_s=every_s * number)
+    found = []
+    for seed in range(runs):
+        times_s = recorded(scenario, seed)[1]
+        index, within = np.divmod(times_s[times_s < every_s * number], every_s)
+        found.append(np.bincount(index[within < length_s].astype(int), minlength=number))
+    return np.concatenate(found)
+
+
+def mean_of(values: np.ndarray) -> Estimate:
+    return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)))
+
+
+def variance_of(values: np.ndarray) -> Estimate:
+    """The standard error is that of the mean of squared deviations, with the kurtosis that they have."""
+    squares = (values - values.mean()) ** 2
+    return Estimate(float(values.var(ddof=1)), float(squares.std(ddof=1)) / math.sqrt(len(values)))
+
+
+def gaps_s(arrivals: dict[str, Any], num_requests: int, seeds: int) -> list[np.ndarray]:
+    """Return, of each run, the gaps between arrivals."""
+    scenario = processes([arrivals], num_requests=num_requests)
+    return [np.diff(recorded(scenario, seed)[1]) for seed in range(seeds)]
+
+
+def over_runs(values: list[float]) -> Estimate:
+    return mean_of(np.array(values))
+
+
+def rate_and_scv(gaps: list[np.ndarray]) -> tuple[Estimate, Estimate]:
+    return over_runs([1 / gap.mean() for gap in gaps]), over_runs([gap.var() / gap.mean() ** 2 for gap in gaps])
+
+
+@pytest.mark.slow
+def test_mmpp_rate_and_variation_of_gaps() -> None:
+    """mmpp-rate 1.0, mmpp-scv 6.142857142857144: pi L (L - Q)^-2 1 and the like (Fischer, Meier-Hellstern 1993)."""
+    rate, scv = rate_and_scv(gaps_s(MMPP, 100_000, 30))
+    assert_agrees(rate, 1.0, 0.01)
+    assert_agrees(scv, 6.142857142857144, 0.01)
+
+
+def test_mmpp_rate_of_many_short_runs() -> None:
+    """Stationary from the first moment on: in any 40 s there are 40 on average. It is not when it starts in a state."""
+    assert_agrees(mean_of(counts(MMPP, 40.0, 6)), 40.0, 0.04)
+    assert mean_of(counts({**MMPP, "start_state": 0}, 40.0, 2)).z(40.0) > 4
+    assert mean_of(counts({**MMPP, "start_state": 1}, 40.0, 2)).z(40.0) < -4
+
+
+@pytest.mark.slow
+def test_mmpp_dispersion_of_counts() -> None:
+    """mmpp-idc 22.6 for windows without end; 22.6 - 21.6 (1 - e^-x)/x for x = (r12 + r21) t, here x = 20.
+
+    Tens of millions of arrivals, taken from the process itself: through a whole run they would take minutes.
+    """
+    window_s, windows = 400.0, 80_000
+    source = MmppArrivals.model_validate(MMPP).times(stream(7, "arrivals", "mmpp"))
+    within = np.zeros(windows)
+    for times_s in source:
+        index = (times_s / window_s).astype(int)
+        within += np.bincount(index[index < windows], minlength=windows)
+        if index[-1] >= windows:
+            break
+    variance = variance_of(within)
+    x = 0.05 * window_s
+    exact = 22.6 - 21.6 * -math.expm1(-x) / x
+    assert_agrees(Estimate(variance.mean / window_s, variance.standard_error / window_s), exact, 0.011)
+    assert abs(exact / 22.6 - 1) < 0.05
+
+
+@pytest.mark.slow
+def test_hawkes_mean_in_a_long_run() -> None:
+    """hawkes-mean 25.0 in 20 s: mu t/(1 - n)."""
+    assert_agrees(mean_of(windows(HAWKES, 20.0, 40.0, 3500, 3)), 25.0, 0.01)
+
+
+def test_hawkes_mean_from_the_first_moment_on() -> None:
+    """hawkes-mean 25.0 in 20 s.
+
+    An empty past lacks mu n/(1 - n) (1 - e^-(beta - alpha) t)/(beta - alpha) requests, and must not pass for one.
+    """
+    assert_agrees(mean_of(counts(HAWKES, 20.0, 4)), 25.0, 0.03)
+    empty = mean_of(counts({**HAWKES, "start": "empty"}, 20.0, 8))
+    assert_agrees(empty, 25.0 - 0.5 * 0.6 / 0.4 * -math.expm1(-8.0) / 0.4, 0.03)
+    assert empty.z(25.0) < -4
+
+
+@pytest.mark.slow
+def test_hawkes_variance() -> None:
+    """hawkes-var 139.849253683739 (Hawkes 1971: the covariance density integrated over 20 s)."""
+    assert_agrees(variance_of(windows(HAWKES, 20.0, 40.0, 10_000, 5)), 139.849253683739, 0.025)
+
+
+def test_nhpp_mean() -> None:
+    """nhpp 226.39437268410973 in 15 s: 150 + 480/(2 pi)... times (1 - cos(pi/2)); other windows follow the sine."""
+    assert_agrees(mean_of(counts(DAY, 15.0, 1)), 226.39437268410973, 0.01)
+    day = processes([DAY] * 100, duration_s=120.0)
+    per_quarter = np.bincount((recorded(day, 5)[1] / 15).astype(int), minlength=8)[:8] / 100
+    swing = 480 / (2 * math.pi)
+    exact = np.array([150 + swing, 150 + swing, 150 - swing, 150 - swing] * 2)
+    assert (np.abs(per_quarter - exact) <= 4 * np.sqrt(exact / 100)).all()
+
+
+@pytest.mark.slow
+def test_nhpp_variance_is_its_mean() -> None:
+    """nhpp 226.39437268410973: counts are Poisson."""
+    # The second quarter of the period expects as many as the first.
+    per_quarter = windows(DAY, 15.0, 15.0, 8_000, 3)
+    assert_agrees(variance_of(per_quarter[np.arange(len(per_quarter)) % 4 < 2]), 226.39437268410973, 0.03)
+
+
+class ClippedPoisson(TimedArrivals):
+    """A faulty source that clips its gaps at 3/rate, as a known simulator does."""
+
+    kind: str = "clipped"
+
+    def times(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        last_s = 0.0
+        while True:
+            times_s = last_s + np.cumsum(np.minimum(rng.exponential(1.0, BLOCK_REQUESTS), 3.0))
+            last_s = float(times_s[-1])
+            yield times_s
+
+
+def test_poisson_passes_and_a_clipped_one_does_not() -> None:
+    """1.0 and 1.0; the control shows the 1.0524 and 0.774 that clipping makes, and fails both tests."""
+    rate, scv = rate_and_scv(gaps_s({"kind": "poisson", "request_rate_rps": 1.0}, 20_000, 16))
+    assert_agrees(rate, 1.0, 0.01)
+    assert_agrees(scv, 1.0, 0.01)
+    scenario = processes([{"kind": "poisson", "request_rate_rps": 1.0}], num_requests=20_000)
+    workload = scenario.workload
+    clipped = {"c0": workload.classes["c0"].model_copy(update={"arrivals": ClippedPoisson()})}
+    faulty = scenario.model_copy(update={"workload": workload.model_copy(update={"classes": clipped})})
+    rate, scv = rate_and_scv([np.diff(recorded(faulty, seed)[1]) for seed in range(16)])
+    assert_agrees(rate, 1.052395696491256, 0.01)
+    assert_agrees(scv, 0.7739453599701533, 0.01)
+    for estimate in (rate, scv):
+        with pytest.raises(AssertionError):
+            assert_agrees(estimate, 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [0.5, 2.0])
+def test_weibull_rate_and_variation_of_gaps(shape: float) -> None:
+    """G(1 + 2/k)/G(1 + 1/k)^2 - 1: 5 for shape 1/2, 4/pi - 1 for shape 2."""
+    rate, scv = rate_and_scv(gaps_s({"kind": "weibull", "request_rate_rps": 8.0, "shape": shape}, 30_000, 16))
+    assert_agrees(rate, 8.0, 0.01)
+    assert_agrees(scv, {0.5: 5.0, 2.0: 4 / math.pi - 1}[shape], 0.03)
+
+
+@pytest.mark.parametrize(("size", "second"), [(5, 25.0), ({"kind": "geometric", "mean": 5.0}, 45.0)])
+def test_bursts_add_their_own_variance(size: Any, second: float) -> None:
+    """Compound Poisson counts: mean rate E[N] t, variance rate E[N^2] t."""
+    bursts = {"kind": "batch", "bursts": {"kind": "poisson", "request_rate_rps": 1.0}, "size": size}
+    within = windows(bursts, 10.0, 10.0, 3000, 2)
+    assert_agrees(mean_of(within), 50.0, 0.012)
+    assert_agrees(variance_of(within), 10 * second, 0.06)
+
+
+def poisson_like(times_s: np.ndarray, rate_rps: float) -> None:
+    """Gaps exponential by Kolmogorov and Smirnov, and counts per second as dispersed as their mean."""
+    scipy_stats = pytest.importorskip("scipy.stats")
+    gaps = np.diff(times_s, prepend=0.0)
+    assert scipy_stats.kstest(gaps, scipy_stats.expon(scale=1 / rate_rps).cdf).pvalue > 1e-3
+    per_second = np.bincount(times_s.astype(int))[:-1]
+    assert abs(per_second.var(ddof=1) / per_second.mean() - 1) <= 4 * math.sqrt(2 / len(per_second))
+
+
+def test_poisson_classes_are_one_of_the_summed_rate() -> None:
+    """As classes and as the parts of one class; two copies of one stream, the obvious mistake, would fail."""
+    rates = [0.5, 1.0, 2.5, 4.0]
+    each = [{"kind": "poisson", "request_rate_rps": rate} for rate in rates]
+    for scenario in (
+        processes(each, duration_s=5000),
+        processes([{"kind": "superposition", "processes": each}], duration_s=5000),
+    ):
+        _, times_s = recorded(scenario, 3)
+        assert abs(len(times_s) - 40_000) <= 4 * 200
+        poisson_like(times_s, 8.0)
+    with pytest.raises(AssertionError):
+        poisson_like(np.repeat(recorded(processes(each[3:], duration_s=5000), 3)[1], 2), 8.0)
+
+
+@pytest.mark.slow
+def test_bursts_of_five_at_an_exponential_server() -> None:
+    """mx5m1-L 12.0: rho (E[N^2] + E[N])/(2 E[N] (1 - rho)) with rho 0.8 (Gross & Harris, section 3.1)."""
+    arrivals = {"kind": "batch", "bursts": {"kind": "poisson", "request_rate_rps": 0.16}, "size": 5}
+    (mean_s,) = replicate(station(arrivals, exponential_service(1.0), 150_000), [mean_sojourn], range(10))
+    assert_agrees(Estimate(0.8 * mean_s.mean, 0.8 * mean_s.standard_error), 12.0, 0.025)
+
+
+@pytest.mark.slow
+def test_mmpp_at_an_exponential_server() -> None:
+    """mmpp-m1 31.405724297617418, by the matrix-geometric solution; arrivals and time scales make it slow to settle."""
+    (mean_s,) = replicate(station(MMPP, exponential_service(0.8), 200_000), [mean_sojourn], range(10))
+    assert_agrees(Estimate(1.0 * mean_s.mean, 1.0 * mean_s.standard_error), 31.405724297617418, 0.06)
