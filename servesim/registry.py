@@ -29,6 +29,7 @@ _HOMES = {
     "joint_length": "servesim.workload.lengths",
     "router": "servesim.policies.routing",
     "scheduler": "servesim.policies.scheduling",
+    "batcher": "servesim.policies.batching",
     "service_time": "servesim.service_time",
     "engine": "servesim.engine",
 }

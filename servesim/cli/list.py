@@ -10,7 +10,7 @@ import click
 
 from servesim.cli.group import debug_option
 
-_CATALOG = ("gpus", "models", "calibrations", "examples")
+_CATALOG = ("gpus", "models", "calibrations", "batch-calibrations", "examples")
 _EPILOG = """
 \b
 Examples:
@@ -34,7 +34,7 @@ def list_choices(topic: str | None, gpu: str | None, model: str | None, style: s
     known = (*kind_topics(), *_CATALOG)
     if topic is not None:
         topic = _known(topic, known)
-    if (gpu or model) and topic != "calibrations":
+    if (gpu or model) and topic not in ("calibrations", "batch-calibrations"):
         raise click.UsageError("--gpu and --model select calibrations: servesim list calibrations --gpu NAME")
     rows, text = _listing(topic, gpu, model, style)
     if style == "json":
@@ -73,6 +73,8 @@ def _listing(
         if style == "table" and ((gpu is None and model is None) or not keys):
             return keys, list_text.counts_text if keys else _no_calibrations
         return list_catalog.calibration_rows(keys), list_text.matrix_text
+    if topic == "batch-calibrations":
+        return list_catalog.batch_calibration_rows(model, gpu), list_text.batch_calibrations_text
     return list_kinds.kind_rows(list_kinds.kind_topics()[topic]), list_text.kinds_text
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from servesim.catalog import gpu, gpus, model, models
+from servesim.catalog.batch_calibrations import batch_calibration, batch_calibrations
 from servesim.catalog.calibrations import FASTER_THAN_THE_GPU, Key, calibrations, read_key
+from servesim.catalog.entries import find, folded
 from servesim.catalog.examples import examples
 
 Row = dict[str, Any]
@@ -56,3 +58,25 @@ def _calibration_row(key: Key) -> Row:
     held_back = {"held_back_error_median": error.median, "held_back_error_p90": error.p90}
     faster = {"faster_than_gpu": entry.name in FASTER_THAN_THE_GPU}
     return {**key._asdict(), **held_back, **faster, **entry.validity.model_dump(), **source}
+
+
+def batch_calibration_rows(model_name: str | None, gpu_name: str | None) -> list[Row]:
+    """Return measured range and held-back error of the calibrated batch times of a model and a GPU; None is all."""
+    entries = [batch_calibration(name) for name in batch_calibrations()]
+    for asked, key in ((model_name, "model"), (gpu_name, "gpu")):
+        if asked is not None:
+            known = sorted({str(getattr(entry, key)) for entry in entries})
+            name = find(asked, key, {folded(one): one for one in known}, known)
+            entries = [entry for entry in entries if getattr(entry, key) == name]
+    return [
+        {
+            "name": entry.name,
+            "task": entry.task,
+            "max_batch_size": entry.max_batch_size,
+            "held_back_error_median": entry.held_back.median,
+            "held_back_error_p90": entry.held_back.p90,
+            "held_back_sizes": entry.held_back.n,
+            "source": f"{entry.provenance.source} {entry.provenance.version}",
+        }
+        for entry in entries
+    ]

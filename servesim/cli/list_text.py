@@ -112,3 +112,15 @@ def matrix_text(rows: list[Row]) -> list[str]:
     marked = any(row["faster_than_gpu"] for row in rows)
     note = ["", "* faster than the GPU's memory allows at batch 1: runs refuse it; use roofline"] if marked else []
     return ["Held-back error, median / 90th percentile in percent", "", *columns([head, *body]), *note]
+
+
+def batch_calibrations_text(rows: list[Row]) -> list[str]:
+    """Return range and held-back errors of each calibrated batch time."""
+    if not rows:
+        return ["No calibrated batch time for this choice."]
+    head = ("batch time", "task", "batches", "sizes held back", "error, median / p90 %")
+    cells = []
+    for row in rows:
+        error = f"{100 * row['held_back_error_median']:.1f} / {100 * row['held_back_error_p90']:.1f}"
+        cells.append((row["name"], row["task"], f"1 to {row['max_batch_size']}", str(row["held_back_sizes"]), error))
+    return columns([head, *cells])

@@ -51,13 +51,15 @@ class Surroundings:
     """What a running replica touches: the clock, who keeps finished requests, and the pool's random streams.
 
     `stream(purpose, ...)` returns the pool's generator of that name. `class_names` are all classes of the scenario, by
-    index.
+    index; `deadlines_s` says how long after its arrival each one's SLO wants a whole answer that comes at once (inf: it
+    does not say).
     """
 
     clock: Clock
     record: Callable[[Request], None]
     stream: Callable[..., np.random.Generator]
     class_names: tuple[str, ...]
+    deadlines_s: tuple[float, ...] = ()
 
 
 class Replica(Protocol):

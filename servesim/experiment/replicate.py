@@ -120,7 +120,7 @@ class Runs:
         # The first one stays in this process, whose memory its record is in, and finds what is wrong with the scenario.
         self._first = simulate(self._scenario, self._seed, first_progress)
         self.summaries = [self._first.numbers]
-        self.overloaded = [self._first.overloaded]
+        self.overloaded = [not self._first.steady]
         self.times = [_times(self._first)]
 
     def extend(self, number: int, progress: Told | None = None) -> None:
@@ -153,7 +153,7 @@ def _each(scenario: Scenario, seeds: list[int], workers: int) -> Any:
 
 def _numbers(scenario: Scenario, seed: int) -> tuple[dict[str, Any], bool, Times]:
     result = simulate(scenario, seed)
-    return result.numbers, result.overloaded, _times(result)
+    return result.numbers, not result.steady, _times(result)
 
 
 def _times(result: Result) -> Times:

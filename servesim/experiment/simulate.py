@@ -95,7 +95,9 @@ class _Run:
         first = len(self._replicas)
         stream = partial(random_streams.stream, self._seed, "pool", pool.name)
         names = tuple(self._resolved.scenario.workload.classes)
-        build = pool.plan.builder(Surroundings(self._clock, self._gateway.record, stream, names), self._reference)
+        deadlines_s = tuple(spec.slo.deadline_s for spec in self._resolved.scenario.workload.classes.values())
+        around = Surroundings(self._clock, self._gateway.record, stream, names, deadlines_s)
+        build = pool.plan.builder(around, self._reference)
         replicas = [build(first + number) for number in range(pool.spec.replicas)]
         self._replicas += replicas
         self._spools += [spool for replica in replicas for spool in replica.spools()]

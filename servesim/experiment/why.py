@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from servesim.engine.spec import ContinuousBatching
+from servesim.experiment.why_batches import SERVERS, time_by_servers
 from servesim.experiment.why_limits import (
     BATCH_LIMITS,
     ITERATION,
@@ -28,6 +29,7 @@ _BEHIND = {
     "network_s": "network",
     "retry_s": "retries",
     "admission_s": "admission",
+    "formation_s": "batch_formation",
     "own_compute_s": "compute",
     "interference_s": "compute",
     "preemption_s": "num_gpu_blocks",
@@ -40,7 +42,8 @@ def why(record: RunRecord, scenario: Scenario, summary: dict[str, Any]) -> dict[
 
     `p99_ttft` and `p99_e2e` describe the completed requests at or above that percentile: the mean seconds of each part,
     what their queueing waited for, and the limit that most of their time is put down to (`bottleneck`). They are None
-    where nothing completed. `time_at_limit` has, for each pool, fractions of its replicas' time.
+    where nothing completed. `time_at_limit` has, for each pool, fractions of its replicas' time. Where requests are
+    served as a whole, queueing is for a server: one instance, or one place at a station.
     """
     lengths = _lengths(record)
     limits = {
@@ -65,13 +68,15 @@ def why(record: RunRecord, scenario: Scenario, summary: dict[str, Any]) -> dict[
             continue
         waits = slowest(counted, kind, p99)
         count = sum(len(one.replica) for one in waits.values())
-        queue = dict.fromkeys((*BATCH_LIMITS, ITERATION), 0.0)
+        queue = dict.fromkeys((*BATCH_LIMITS, ITERATION), 0.0) if limits else {}
         for pool in record.pools:
             if pool.name in limits and len(waits[pool.name].replica):
                 longest = lengths[pool.name][1]
                 waited = waited_for(pool, limits[pool.name], ended_s[pool.name], waits[pool.name], longest)
                 for limit, seconds in waited.items():
                     queue[limit] += seconds / count
+        if len(limits) < len(record.pools):
+            queue[SERVERS] = max(0.0, parts["queue_s"] - sum(queue.values()))
         found[name] = {
             "value_s": p99,
             "requests": count,
@@ -81,8 +86,9 @@ def why(record: RunRecord, scenario: Scenario, summary: dict[str, Any]) -> dict[
         }
     found["time_at_limit"] = {
         pool.name: time_at_limits(record, pool, limits[pool.name], ended_s[pool.name], lengths[pool.name][0])
-        for pool in record.pools
         if pool.name in limits
+        else time_by_servers(record, pool)
+        for pool in record.pools
     }
     return found
 

@@ -38,24 +38,72 @@ def changes(scenario: Scenario) -> list[Change]:
     return [
         change
         for name, pool in resolved.pools.items()
-        if isinstance(pool.engine, ContinuousBatching)
-        for change in _PoolChanges(scenario, name, pool.engine).all()
+        for change in (
+            _ContinuousChanges(scenario, name, pool.engine)
+            if isinstance(pool.engine, ContinuousBatching)
+            else _PoolChanges(scenario, name)
+        ).all()
     ]
 
 
 class _PoolChanges:
-    """Changes of one pool. `found` is its resolved engine; changes are made to what the scenario says."""
+    """Changes of one pool, whatever its engine; they are made to what the scenario says."""
 
-    def __init__(self, scenario: Scenario, name: str, found: ContinuousBatching) -> None:
+    def __init__(self, scenario: Scenario, name: str) -> None:
         self._scenario = scenario
         self._name = name
         self._pool = scenario.pools[name]
         self._engine = scenario.pools[name].engine
+
+    def all(self) -> Iterator[Change]:
+        """Yield every change worth trying."""
+        yield self._set("replicas", self._pool.replicas + 1)
+        if self._pool.replicas > 1 and self._pool.router.kind != "least_outstanding":
+            yield self._set("router", "least_outstanding")
+
+    def _engine_set(self, field: str, value: Any) -> Change:
+        engine = {name: getattr(self._engine, name) for name in type(self._engine).model_fields}
+        setting = f"engine.{field}={_text(value)}"
+        try:
+            changed = type(self._engine).model_validate({**engine, field: value})
+        except ValidationError as error:
+            return self._refused(setting, _first_line(error))
+        return self._changed(setting, engine=changed)
+
+    def _set(self, field: str, value: Any) -> Change:
+        pool = {name: getattr(self._pool, name) for name in PoolSpec.model_fields}
+        setting = f"{field}={_text(value)}"
+        try:
+            changed = PoolSpec.model_validate({**pool, field: value})
+        except ValidationError as error:
+            return self._refused(setting, _first_line(error))
+        return self._changed(setting, **{field: getattr(changed, field)})
+
+    def _changed(self, setting: str, **fields: Any) -> Change:
+        """Return the change if the changed scenario resolves (fits the GPU, has service times)."""
+        pool = self._pool.model_copy(update=fields)
+        scenario = self._scenario.model_copy(update={"pools": {**self._scenario.pools, self._name: pool}})
+        try:
+            resolve(scenario)
+        except InputError as error:
+            return self._refused(setting, error.problems[0].message)
+        return Change(self._name, f"pools.{self._name}.{setting}", scenario)
+
+    def _refused(self, setting: str, why_not: str) -> Change:
+        return Change(self._name, f"pools.{self._name}.{setting}", why_not=why_not)
+
+
+class _ContinuousChanges(_PoolChanges):
+    """Changes of a pool with continuous batching; `found` is its resolved engine."""
+
+    def __init__(self, scenario: Scenario, name: str, found: ContinuousBatching) -> None:
+        super().__init__(scenario, name)
         self._found = found
 
     def all(self) -> Iterator[Change]:
+        """Yield every change worth trying."""
+        yield from super().all()
         tokens, seqs = self._found.max_num_batched_tokens or 1, self._found.max_num_seqs or 1
-        yield self._set("replicas", self._pool.replicas + 1)
         yield self._engine_set("max_num_batched_tokens", 2 * tokens)
         yield self._engine_set("max_num_batched_tokens", max(tokens // 2, 1))
         yield self._engine_set("max_num_seqs", 2 * seqs)
@@ -63,8 +111,6 @@ class _PoolChanges:
         yield self._more_parallel()
         yield from self._schedulers()
         yield self._engine_set("async_scheduling", not self._found.async_scheduling)
-        if self._pool.replicas > 1 and self._pool.router.kind != "least_outstanding":
-            yield self._set("router", "least_outstanding")
 
     def _more_blocks(self) -> Change:
         """More GPU memory for the KV cache; a number of blocks given by hand is first replaced by what fits."""
@@ -121,37 +167,6 @@ class _PoolChanges:
                 yield self._refused("engine.scheduler=priority", "all classes have the same priority")
             else:
                 yield self._engine_set("scheduler", kind)
-
-    def _engine_set(self, field: str, value: Any) -> Change:
-        engine = {name: getattr(self._engine, name) for name in type(self._engine).model_fields}
-        setting = f"engine.{field}={_text(value)}"
-        try:
-            changed = type(self._engine).model_validate({**engine, field: value})
-        except ValidationError as error:
-            return self._refused(setting, _first_line(error))
-        return self._changed(setting, engine=changed)
-
-    def _set(self, field: str, value: Any) -> Change:
-        pool = {name: getattr(self._pool, name) for name in PoolSpec.model_fields}
-        setting = f"{field}={_text(value)}"
-        try:
-            changed = PoolSpec.model_validate({**pool, field: value})
-        except ValidationError as error:
-            return self._refused(setting, _first_line(error))
-        return self._changed(setting, **{field: getattr(changed, field)})
-
-    def _changed(self, setting: str, **fields: Any) -> Change:
-        """Return the change if the changed scenario resolves (fits the GPU, has service times)."""
-        pool = self._pool.model_copy(update=fields)
-        scenario = self._scenario.model_copy(update={"pools": {**self._scenario.pools, self._name: pool}})
-        try:
-            resolve(scenario)
-        except InputError as error:
-            return self._refused(setting, error.problems[0].message)
-        return Change(self._name, f"pools.{self._name}.{setting}", scenario)
-
-    def _refused(self, setting: str, why_not: str) -> Change:
-        return Change(self._name, f"pools.{self._name}.{setting}", why_not=why_not)
 
 
 def _blocks(scenario: Scenario, pool: str) -> int | None:

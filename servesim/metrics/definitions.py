@@ -62,15 +62,16 @@ def e2e_s(arrival_s: Floats, finish_s: Floats, network_s: float) -> Floats:
     return finish_s - arrival_s + network_s
 
 
-def tpot_s(e2e: Floats, ttft: Floats, output_tokens: Floats) -> Floats:
+def tpot_s(e2e: Floats, ttft: Floats, output_tokens: Floats, at_once: NDArray[np.bool_] | bool = False) -> Floats:
     """Return the mean time per output token after the first: (E2E - TTFT) / (n - 1).
 
-    Undefined (NaN, left out of every statistic) for a single token. `vllm bench serve` leaves those out too, and counts
+    Undefined (NaN, left out of every statistic) for a single token, and for answers that come `at_once` (a flag per
+    request): such a server has no pace of tokens. `vllm bench serve` leaves those out too, and counts
     them as 0 for goodput, which comes to the same as meeting any threshold.
     """
     gaps = output_tokens - 1
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(gaps > 0, (e2e - ttft) / gaps, np.nan)
+        return np.where((gaps > 0) & np.logical_not(at_once), (e2e - ttft) / gaps, np.nan)
 
 
 def queue_s(arrival_s: Floats, admission_s: Floats, first_scheduled_s: Floats) -> Floats:

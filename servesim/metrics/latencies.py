@@ -60,13 +60,13 @@ def latencies(record: RunRecord) -> Latencies:
     ttft, tpot, e2e, queue = (np.empty(total) for _ in range(4))
     index = np.empty(total, dtype=np.int16) if classes > 1 else None
     tokens = np.zeros(classes)
-    network, start, waiting = network_s(record), 0, Waiting(record)
+    network, start, waiting, at_once = network_s(record), 0, Waiting(record), record.answered_at_once()
     for done in completed_chunks(record):
         arrival, which = done["arrival_s"], done["class_index"].astype(np.int64)
         rows = slice(start, start := start + len(arrival))
         ttft[rows] = ttft_s(arrival, done["first_token_s"], network)
         e2e[rows] = e2e_s(arrival, done["finish_s"], network)
-        tpot[rows] = tpot_s(e2e[rows], ttft[rows], done["output_tokens"])
+        tpot[rows] = tpot_s(e2e[rows], ttft[rows], done["output_tokens"], at_once[which])
         queue[rows], _ = waiting.of(done)
         if index is not None:
             index[rows] = which

@@ -16,6 +16,7 @@ _LIMITS = {
     "decode_seqs": "decoding sequences",
     "mean_context_tokens": "tokens of mean context",
     "prefill_tokens": "prefill tokens in one iteration",
+    "batch_size": "requests in one batch",
 }
 
 
@@ -56,12 +57,19 @@ class PoolLoad:
     def _check_validity(self, chunk: Columns, seconds: Floats) -> None:
         outside = np.zeros(len(seconds), dtype=np.bool_)
         for name, limit in self._limits.items():
-            value = mean_context_tokens(chunk) if name == "mean_context_tokens" else chunk[name]
+            value = _value(chunk, name)
             beyond = value > limit
             self.largest[name] = max(self.largest[name], float(value.max()))
             self.outside_s[name] += float(seconds[beyond].sum())
             outside |= beyond
         self.any_outside_s += float(seconds[outside].sum())
+
+
+def _value(chunk: Columns, name: str) -> Floats:
+    """Return what one of _LIMITS is a limit of, for each run."""
+    if name == "mean_context_tokens":
+        return mean_context_tokens(chunk)
+    return chunk["decode_seqs"] + chunk["prefill_seqs"] if name == "batch_size" else chunk[name]
 
 
 def mean_context_tokens(chunk: Columns) -> Floats:
@@ -120,12 +128,14 @@ def pool_summary(record: RunRecord, pool: PoolRecord, load: PoolLoad, counts: di
     per_hour = None if pool.usd_per_gpu_hour is None else gpus * pool.usd_per_gpu_hour
     tokens = counts["generated_tokens"]
     per_million = math.nan if per_hour is None or not tokens else per_hour * record.end_s / 3600 / tokens * 1e6
+    level: dict[str, Any] = {"batches_per_s": _ratio(load.iterations, record.end_s), "padding": _padding(pool)}
     return {
         "replicas": replicas,
         "gpus": gpus,
         "utilisation": _ratio(load.busy_s, available_s),
         "mean_batch_size": _ratio(load.sequences, load.iterations),
         "kv_usage": _kv_usage(pool, load, replicas * record.end_s),
+        **(level if pool.request_level else dict.fromkeys(level)),
         "preemptions": int(counts["preemptions"]),
         "prompt_tokens": int(counts["prompt_tokens"]),
         "output_tokens": int(tokens),
@@ -138,6 +148,12 @@ def _kv_usage(pool: PoolRecord, load: PoolLoad, available_s: float) -> dict[str,
     if any(replica.usable_blocks >= UNLIMITED_BLOCKS - 1 for replica in pool.replicas):
         return {"mean": None, "max": None}
     return {"mean": _ratio(load.block_share_s, available_s), "max": load.max_share}
+
+
+def _padding(pool: PoolRecord) -> float:
+    """Return padding / useful tokens of all batches; NaN where no batch is padded."""
+    useful = sum(replica.useful_tokens for replica in pool.replicas)
+    return _ratio(sum(replica.computed_tokens for replica in pool.replicas) - useful, useful)
 
 
 def _ratio(part: float, whole: float) -> float:

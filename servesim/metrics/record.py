@@ -68,7 +68,8 @@ class ReplicaRecord:
     """One replica's log: `runs` has RUN_COLUMNS, `segments` SEGMENT_COLUMNS.
 
     `max_num_seqs` is the most requests in one batch, `servers` the number of batches that can run at once (inf: any).
-    `works` has columns request_id and work_s where that cannot be told from a request's times.
+    `works` has columns request_id and work_s where that cannot be told from a request's times. `computed_tokens` counts
+    what batches computed, padding included, `useful_tokens` without; both 0 where nothing is ever padded.
     """
 
     runs: Spool
@@ -78,6 +79,8 @@ class ReplicaRecord:
     max_num_seqs: float = 1
     servers: float = 1
     works: Spool | None = None
+    computed_tokens: int = 0
+    useful_tokens: int = 0
 
 
 class Own(NamedTuple):
@@ -156,3 +159,8 @@ class RunRecord:
     provenance: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     retries: Spool = field(default_factory=lambda: Spool(RETRY_COLUMNS))
+
+    def answered_at_once(self) -> NDArray[np.bool_]:
+        """Say for each class, shape (classes,), whether its pool gives all tokens of a request at its end."""
+        whole = {pool.name for pool in self.pools if pool.request_level}
+        return np.array([one.pool in whole for one in self.classes], dtype=np.bool_)

@@ -173,7 +173,7 @@ def _request_tables(record: RunRecord) -> Iterator[Table]:
     splitter, waiting, network = Splitter(record), Waiting(record), network_s(record)
     pools = [pool.name for pool in record.pools]
     pool_of_class = np.array([pools.index(one.pool) for one in record.classes], dtype=np.int32)
-    nothing = np.empty(0)
+    nothing, at_once = np.empty(0), record.answered_at_once()
     chunks = (
         logical_chunks(record)
         if len(record.requests)
@@ -181,7 +181,7 @@ def _request_tables(record: RunRecord) -> Iterator[Table]:
     )
     turns = None if record.session_turns is None else record.session_turns.column("request_id", "session_id", "turn")
     for chunk in chunks:
-        table = _request_table(chunk, splitter, waiting, network, pool_of_class)
+        table = _request_table(chunk, splitter, waiting, network, pool_of_class, at_once)
         yield table if turns is None else {**table, **_session_columns(table["request_id"], *turns)}
 
 
@@ -222,7 +222,12 @@ def _no_rows(spool: Spool) -> Columns:
 
 
 def _request_table(
-    chunk: Columns, splitter: Splitter, waiting: Waiting, network: float, pool_of_class: NDArray[np.int32]
+    chunk: Columns,
+    splitter: Splitter,
+    waiting: Waiting,
+    network: float,
+    pool_of_class: NDArray[np.int32],
+    at_once: NDArray[np.bool_],
 ) -> Table:
     which = chunk["class_index"].astype(np.int32)
     done = chunk["outcome"] == COMPLETED
@@ -243,7 +248,7 @@ def _request_table(
         "arrival_s": arrival.copy(),
         "finish_s": chunk["finish_s"].copy(),
         "ttft_s": ttft,
-        "tpot_s": tpot_s(e2e, ttft, chunk["output_tokens"]),
+        "tpot_s": tpot_s(e2e, ttft, chunk["output_tokens"], at_once[which]),
         "e2e_s": e2e,
         "queue_s": queue,
         "formation_s": formation,

@@ -39,7 +39,9 @@ class Waiting:
             replica = requests["replica"].astype(np.int64)
             for index, idle in self._idle.items():
                 ours = replica == index
-                formation[ours] = idle.until(scheduled[ours]) - idle.until(queued[ours])
+                found = idle.until(scheduled[ours]) - idle.until(queued[ours])
+                # Differences of sums over the whole run: rounding may leave them just outside.
+                formation[ours] = np.clip(found, 0.0, waited[ours])
         return waited - formation, formation
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from servesim.metrics.attempts import Attempts
+from servesim.metrics.attempts import Attempts, logical_chunks
 from servesim.metrics.definitions import Floats
 from servesim.metrics.record import RunRecord
 from servesim.metrics.spool import Spool
@@ -75,8 +75,8 @@ def window(record: RunRecord, overloaded: bool) -> Window:
     if rule.method == "requests":
         return _from_request(record, int(rule.value), "the number the scenario asks for", "requests")
     if rule.method == "time_s":
-        request_id, arrival_s = record.requests.column("request_id", "arrival_s")
-        first = int(request_id[arrival_s < rule.value].max(initial=-1)) + 1
+        _, arrival_s = _first_attempts(record)
+        first = int(np.searchsorted(arrival_s, rule.value))
         return _from_request(record, first, "the time the scenario asks for", "time_s")
     return Window(0, 0.0, rule.reason or "asked for", "none")
 
@@ -86,7 +86,7 @@ def _automatic(record: RunRecord, overloaded: bool) -> Window:
         return Window(0, 0.0, "overloaded: there is no steady state to wait for", "none")
     if len(record.requests) < LEAST_REQUESTS:
         return Window(0, 0.0, f"fewer than {LEAST_REQUESTS:,} requests: too few to tell a warm-up", "none")
-    return _from_request(record, usual_warmup(len(record.requests)), "the first twentieth, as usual", "auto")
+    return _from_request(record, usual_warmup(len(record.requests) - len(record.retries)), "the first twentieth, as usual", "auto")
 
 
 def _by_mser5(record: RunRecord) -> Window:
@@ -94,9 +94,10 @@ def _by_mser5(record: RunRecord) -> Window:
 
     Requests without a first token count with their time in the system.
     """
-    names = ("request_id", "arrival_s", "first_token_s", "finish_s")
-    request_id, arrival, first, finish = record.requests.column(*names)
-    order = np.argsort(request_id)
+    names = ("logical_id", "arrival_s", "first_token_s", "finish_s")
+    chunks = [[chunk[name] for name in names] for chunk in logical_chunks(record)]
+    logical_id, arrival, first, finish = (np.concatenate(columns) for columns in zip(*chunks, strict=True))
+    order = np.argsort(logical_id)
     arrival, first, finish = arrival[order], first[order], finish[order]
     to_first = np.where(np.isnan(first), finish, first) - arrival
     return _from_request(record, max(mser5(to_first), mser5(finish - arrival)), "found by MSER-5", "mser5")
@@ -106,10 +107,21 @@ def _from_request(record: RunRecord, first: int, how: str, method: str) -> Windo
     """Begin at request number `first`; after the last one there is nothing to measure, which is said."""
     if not first:
         return Window(0, 0.0, how, method)
+    _, arrival_s = _first_attempts(record)
+    if first >= len(arrival_s):
+        return Window(len(arrival_s), record.end_s, f"{how}: no request arrived later", method)
+    return Window(first, float(arrival_s[first]), how, method)
+
+
+def _first_attempts(record: RunRecord) -> tuple[Floats, Floats]:
+    """Return id and arrival of the first attempt of every request, in order of arrival, each of shape (requests,)."""
     request_id, arrival_s = record.requests.column("request_id", "arrival_s")
-    if first >= len(request_id):
-        return Window(len(request_id), record.end_s, f"{how}: no request arrived later", method)
-    return Window(first, float(arrival_s[request_id == first][0]), how, method)
+    if len(record.retries):
+        (later,) = record.retries.column("request_id")
+        first = ~np.isin(request_id, later)
+        request_id, arrival_s = request_id[first], arrival_s[first]
+    order = np.argsort(request_id)
+    return request_id[order], arrival_s[order]
 
 
 class _Since(Spool):
@@ -148,6 +160,8 @@ def measured(record: RunRecord, left_out: int, start_s: float) -> RunRecord:
     if not left_out:
         return record
     attempts = Attempts(record)
+    ids, _ = _first_attempts(record)
+    begin = int(ids[left_out]) if left_out < len(ids) else len(record.requests)
 
     def first_of(ids: Floats) -> Floats:
         if not len(attempts):
@@ -156,7 +170,7 @@ def measured(record: RunRecord, left_out: int, start_s: float) -> RunRecord:
         return np.where(again, attempts.first_id[place], ids)
 
     def since(spool: Spool, by: str = "request_id") -> Spool:
-        return _Since(spool, by, left_out, first_of)
+        return _Since(spool, by, begin, first_of)
 
     pools = [
         replace(pool, replicas=[replace(one, segments=since(one.segments)) for one in pool.replicas])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isinf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +83,8 @@ def _batch_frame(batch: Axes, pool: PoolRecord, seqs: Floats) -> None:
             textcoords="offset points", ha="right", va="bottom", fontsize=8,
         )  # fmt: skip
     batch.set_ylim(0, 1.15 * max(limit if top >= 0.5 * limit else top, 1.0))
-    batch.set_title(f"Batch: {_count(float(seqs.mean()))} sequences on average, limit {limit:,}")
+    limited = "no limit" if isinf(limit) else f"limit {limit:,}"
+    batch.set_title(f"Batch: {_count(float(seqs.mean()))} sequences on average, {limited}")
 
 
 def _grouped(values: Floats) -> Floats:

@@ -38,6 +38,8 @@ def _service_times(pool: dict[str, Any]) -> str:
 def _host_time(pool: dict[str, Any]) -> str:
     if pool["host_time"] == "left out":
         return "host time: left out"
+    if pool["host_time"] == "included":
+        return "host time: included in the service times"
     return f"host time: {pool['host_time']} ({seconds(pool['host_time_s'])} per iteration)"
 
 

@@ -24,6 +24,7 @@ _QUEUE_WORDS = {
     "max_num_seqs": "for one of max_num_seqs places",
     "num_gpu_blocks": "for free KV blocks",
     "iteration_under_way": "for the iteration under way to end",
+    "servers": "for an instance to be free",
 }
 _STATE_WORDS = {
     "max_num_batched_tokens": "with a full token budget (max_num_batched_tokens)",
@@ -31,6 +32,8 @@ _STATE_WORDS = {
     "num_gpu_blocks": "short of KV blocks",
     "host": "held up by the host",
     "compute": "computing below every limit",
+    "servers": "with every instance busy",
+    "some_servers": "with some instances busy",
     "idle": "idle",
 }
 _BOTTLENECK_WORDS = {
@@ -42,6 +45,8 @@ _BOTTLENECK_WORDS = {
     "max_num_seqs": "max_num_seqs",
     "num_gpu_blocks": "KV blocks",
     "host": "the host",
+    "servers": "instances, all of them busy",
+    "batch_formation": "waiting for batches to form",
 }
 _MEASURES = {"p99_ttft_s": ("p99 TTFT", -1), "p99_e2e_s": ("p99 E2E", -1), "goodput_rps": ("goodput", 1)}
 _WORTH_SAYING = 0.05

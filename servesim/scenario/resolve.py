@@ -41,10 +41,26 @@ def resolve(scenario: Scenario) -> Resolved:
             problems += [
                 Problem(p.message, p.path or f"pools.{name}", p.file, p.line, p.column) for p in error.problems
             ]
+    problems += _paces_of_whole_answers(scenario, pools)
     if problems:
         raise InputError(problems)
     filled = {pool.name: pool.spec for pool in pools}
     return Resolved(scenario.model_copy(update={"pools": filled}), pools)
+
+
+def _paces_of_whole_answers(scenario: Scenario, pools: list[ResolvedPool]) -> list[Problem]:
+    """Return objectives for the time between tokens of classes whose pool gives all tokens at once."""
+    whole = {pool.name for pool in pools if pool.plan.request_level}
+    return [
+        Problem(
+            f"pool {scenario.pool_of(name)} gives whole answers, which have no time between tokens; use e2e_s",
+            f"workload.classes.{name}.slo.{key}",
+        )
+        for name, spec in scenario.workload.classes.items()
+        if scenario.pool_of(name) in whole
+        for key in ("tpot_s", "itl_s")
+        if getattr(spec.slo, key) is not None
+    ]
 
 
 def _resolve_pool(name: str, spec: PoolSpec, classes: tuple[str, ...]) -> ResolvedPool:

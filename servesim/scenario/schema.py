@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from servesim.catalog import InlineGpu, ModelFile, gpus, models
 from servesim.engine.base import EngineSpec
+from servesim.engine.request_batching import RequestBatching
 from servesim.engine.spec import ContinuousBatching
 from servesim.engine.station import Station
 from servesim.policies.routing.base import Router
@@ -42,6 +44,11 @@ class SloSpec(Spec):
         if self.attainment is not None and self.ttft_s is self.tpot_s is self.e2e_s is None:
             raise ValueError("attainment: of which threshold? give ttft_s, tpot_s or e2e_s too")
         return self
+
+    @property
+    def deadline_s(self) -> float:
+        """How long after its arrival a whole answer that comes at once is good for; inf: no threshold."""
+        return min((limit for limit in (self.ttft_s, self.e2e_s) if limit is not None), default=inf)
 
 
 class ClassSpec(Spec):
@@ -200,6 +207,7 @@ def refresh() -> None:
         *nested,
         ByClass,
         ContinuousBatching,
+        RequestBatching,
         Station,
         CancelSpec,
         ClassSpec,

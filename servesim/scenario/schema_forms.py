@@ -10,6 +10,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 
+_AS_IT_IS = core_schema.wrap_serializer_function_ser_schema(
+    lambda value, inner: inner(value) if isinstance(value, BaseModel) else value
+)
+
+
 class NameOr:
     """`Annotated[str | X | None, NameOr(X, names)]`: a name, or a mapping read as X.
 
@@ -22,7 +27,9 @@ class NameOr:
         self.names = names
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_wrap_validator_function(self._read, handler.generate_schema(self.inline))
+        return core_schema.no_info_wrap_validator_function(
+            self._read, handler.generate_schema(self.inline), serialization=_AS_IT_IS
+        )
 
     def _read(self, value: Any, inline: core_schema.ValidatorFunctionWrapHandler) -> Any:
         if value is None or isinstance(value, str):
@@ -52,7 +59,9 @@ class WordOr:
         self.words = words
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_wrap_validator_function(self._read, handler.generate_schema(self.inline))
+        return core_schema.no_info_wrap_validator_function(
+            self._read, handler.generate_schema(self.inline), serialization=_AS_IT_IS
+        )
 
     def _read(self, value: Any, inline: core_schema.ValidatorFunctionWrapHandler) -> Any:
         if isinstance(value, str):

@@ -32,6 +32,7 @@ class Validity:
     max_decode_seqs: float = math.inf
     max_mean_context_tokens: float = math.inf
     max_prefill_tokens: float = math.inf
+    max_batch_size: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,16 @@ class IterationTimeSpec(ServiceTimeSpec):
 
 
 class BatchTime(ABC):
-    """Device seconds of one batch that is computed as a whole."""
+    """Device seconds of one batch that is computed as a whole.
+
+    `pads_prompts` and `pads_outputs` say whether its time depends on those lengths, so that members shorter than the
+    longest are padded.
+    """
 
     validity: Validity = Validity()
     origin: Origin = Origin("inline", measured=False)
+    pads_prompts: bool = False
+    pads_outputs: bool = False
 
     @abstractmethod
     def batch_s(self, batch_size: int, prompt_tokens: int, output_tokens: int) -> float:

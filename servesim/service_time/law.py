@@ -43,9 +43,10 @@ class IidLaw(ServiceLaw):
 
     def sampler(self, stream: Stream, class_names: tuple[str, ...]) -> Sampler:
         """Return the next draw of the request's class."""
-        draws = [self._values(stream("service", name)).__next__ for name in class_names]
+        draws = [self.draws(stream("service", name)).__next__ for name in class_names]
         return lambda request: draws[request.class_index]()
 
-    def _values(self, rng: np.random.Generator) -> Iterator[float]:
+    def draws(self, rng: np.random.Generator) -> Iterator[float]:
+        """Yield one service time after the other, in seconds."""
         while True:
             yield from self.draw(rng, _BLOCK).tolist()

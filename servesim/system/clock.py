@@ -17,6 +17,7 @@ ARRIVAL = 2
 BOUNDARY = 3
 IDLE_START = 1 << 30
 LATE_ARRIVAL = IDLE_START + 1
+BATCH_START = LATE_ARRIVAL + 1
 
 _CHECK_EVERY = 2_048
 _CHECK_OFTEN = 64
@@ -43,7 +44,9 @@ class Clock(simpy.Environment):
     SimPy processes, timeouts and resources work on it as usual. Alarms are what the hot path uses: a heap entry and
     a callback, no event object per occurrence. A ring that was replaced stays in the heap and is skipped when popped.
     `now_s` is the simulated time (a plain attribute: it is read several times per event). `events` counts rings and
-    SimPy events. Caps are looked at every so many events, more often where they are tight.
+    SimPy events. Caps are looked at every so many events, more often where they are tight. When no event is left,
+    everyone in `at_rest` is asked in turn to end what waits for something that cannot come any more, and to return
+    whether there was anything; the run is over when there was nothing.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Clock(simpy.Environment):
         self._max_time_s = max_time_s
         self._max_events_per_instant = max_events_per_instant
         self._same_instant = 0
+        self.at_rest: list[Callable[[], bool]] = []
         self._watch = watch
         self._check_every = _CHECK_OFTEN if max_events < 1e6 or max_time_s < 1e9 else _CHECK_EVERY
 
@@ -84,6 +88,17 @@ class Clock(simpy.Environment):
 
     def run_until_empty(self) -> None:
         """Process events until none is left; raise LimitReached at a cap."""
+        self._run()
+        while self._end_at_rest():
+            self._same_instant += 1
+            self._check()
+            self._run()
+
+    def _end_at_rest(self) -> bool:
+        ended = [end() for end in self.at_rest]
+        return any(ended)
+
+    def _run(self) -> None:
         queue: list[Any] = self._queue
         every = self._check_every
         while queue:

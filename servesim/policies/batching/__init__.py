@@ -1,0 +1,1 @@
+"""Which waiting requests a request-level server computes together, and when."""
