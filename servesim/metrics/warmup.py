@@ -86,7 +86,8 @@ def _automatic(record: RunRecord, overloaded: bool) -> Window:
         return Window(0, 0.0, "overloaded: there is no steady state to wait for", "none")
     if len(record.requests) < LEAST_REQUESTS:
         return Window(0, 0.0, f"fewer than {LEAST_REQUESTS:,} requests: too few to tell a warm-up", "none")
-    return _from_request(record, usual_warmup(len(record.requests) - len(record.retries)), "the first twentieth, as usual", "auto")
+    first = usual_warmup(len(record.requests) - len(record.retries))
+    return _from_request(record, first, "the first twentieth, as usual", "auto")
 
 
 def _by_mser5(record: RunRecord) -> Window:

@@ -9,7 +9,6 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-
 _AS_IT_IS = core_schema.wrap_serializer_function_ser_schema(
     lambda value, inner: inner(value) if isinstance(value, BaseModel) else value
 )

@@ -75,7 +75,7 @@ def test_thin_tails_have_no_interval(five: Replications) -> None:
 
 
 def test_what_is_not_random_has_no_interval() -> None:
-    fixed = station({"kind": "constant", "request_rate_rps": 0.5}, (1, {"kind": "affine", "base_s": 1.0}), 200)
+    fixed = station({"kind": "constant", "request_rate_rps": 0.5}, {"kind": "constant", "mean_s": 1.0}, 200)
     found = replicate(fixed, 3).summary["intervals"]["classes"]["all"]
     assert "the same in all" in found["e2e_s"]["mean"]["reason"]
 
@@ -173,8 +173,8 @@ def test_bad_questions_get_one_clear_message(arguments: dict[str, Any], message:
 
 def test_pairing_reduces_the_variance_between_routers() -> None:
     arrivals = {"kind": "poisson", "request_rate_rps": 3.2}
-    routers = ({"kind": "random"}, {"kind": "least_outstanding"})
-    a, b = (station(arrivals, exponential_service(1.0), 1500, servers=4, router=one) for one in routers)
+    routers = ({"kind": "round_robin"}, {"kind": "least_outstanding"})
+    a, b = (station(arrivals, exponential_service(1.0), 1500, replicas=4, router=one) for one in routers)
     found = paired(a, b, 12)
     assert found.a.seeds == found.b.seeds
     path = ("classes", "all", "e2e_s", "mean")

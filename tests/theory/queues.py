@@ -1,8 +1,4 @@
-"""Queues of the textbooks written as scenarios, and how an estimate is judged against an exact answer.
-
-A request with a prompt of geometric length and a service time proportional to it, one at a time, is an exponential
-server up to 1 part in its mean length (10,000 tokens here): M/M/1 is a degenerate engine.
-"""
+"""Engines with continuous batching written as scenarios, and plain means over replications of them."""
 
 from __future__ import annotations
 
@@ -15,45 +11,6 @@ import numpy as np
 
 from servesim import Scenario, simulate
 from servesim.experiment.result import Result
-
-TOKENS = 10_000
-
-
-def exponential_service(mean_s: float) -> tuple[Any, dict[str, Any]]:
-    """Return (prompt length law, service time) of an exponential server."""
-    return {"kind": "geometric", "mean_tokens": float(TOKENS)}, {
-        "kind": "affine",
-        "per_prefill_token_s": mean_s / TOKENS,
-    }
-
-
-def constant_service(mean_s: float) -> tuple[Any, dict[str, Any]]:
-    """Return (prompt length law, service time) of a deterministic server."""
-    return 1, {"kind": "affine", "base_s": mean_s}
-
-
-def station(
-    arrivals: dict[str, Any],
-    service: tuple[Any, dict[str, Any]],
-    num_requests: int,
-    servers: int = 1,
-    router: dict[str, Any] | None = None,
-    scheduler: str = "fcfs",
-    **request_class: Any,
-) -> Scenario:
-    """Return `servers` single servers behind a router, fed by one class."""
-    prompt, times = service
-    return engine_scenario(
-        arrivals,
-        prompt,
-        1,
-        times,
-        num_requests,
-        {"max_num_seqs": 1, "max_num_batched_tokens": 10_000_000, "scheduler": {"kind": scheduler}},
-        servers,
-        router,
-        **request_class,
-    )
 
 
 def engine_scenario(
@@ -100,7 +57,7 @@ def engine_scenario(
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Mean:
     """Mean over independent replications, with the standard error of that mean."""
 
     mean: float
@@ -114,14 +71,43 @@ class Estimate:
         return 1.96 * self.standard_error / abs(self.mean)
 
 
-def replicate(
-    scenario: Scenario, measures: Iterable[Callable[[Result], float]], seeds: Iterable[int]
-) -> list[Estimate]:
+def replicate(scenario: Scenario, measures: Iterable[Callable[[Result], float]], seeds: Iterable[int]) -> list[Mean]:
     """Run once per seed and return an estimate per measure."""
     measures = list(measures)
     values = np.array([[measure(result) for measure in measures] for result in (simulate(scenario, s) for s in seeds)])
     errors = values.std(axis=0, ddof=1) / math.sqrt(len(values))
-    return [Estimate(float(m), float(e)) for m, e in zip(values.mean(axis=0), errors, strict=True)]
+    return [Mean(float(m), float(e)) for m, e in zip(values.mean(axis=0), errors, strict=True)]
+
+
+def assert_agrees(estimate: Mean, exact: float, half_width: float = 0.01) -> None:
+    """The exact answer lies within four standard errors, and the interval is narrow enough for that to mean much."""
+    assert abs(estimate.z(exact)) <= 4, f"{estimate} against {exact}: z = {estimate.z(exact):.2f}"
+    assert estimate.half_width() <= half_width, f"{estimate}: half-width {estimate.half_width():.4f}"
+
+
+def exponential_service(mean_s: float) -> dict[str, Any]:
+    """Return the service time of an exponential server."""
+    return {"kind": "exponential", "mean_s": mean_s}
+
+
+def station(
+    arrivals: dict[str, Any],
+    service: dict[str, Any],
+    num_requests: int,
+    replicas: int = 1,
+    router: dict[str, Any] | None = None,
+    **request_class: Any,
+) -> Scenario:
+    """Return `replicas` single servers behind a router, fed by one class."""
+    one = {"arrivals": arrivals, "prompt_tokens": 1, "output_tokens": 1, **request_class}
+    pool = {
+        "engine": {"kind": "station"},
+        "service_time": service,
+        "replicas": replicas,
+        "router": router or {"kind": "round_robin"},
+    }
+    workload = {"num_requests": num_requests, "classes": {"all-of-them": one}}
+    return Scenario.model_validate({"name": "theory", "workload": workload, "pools": {"pool": pool}})
 
 
 def settled(result: Result, *columns: str, skip: float = 0.1) -> list[np.ndarray]:
@@ -131,25 +117,7 @@ def settled(result: Result, *columns: str, skip: float = 0.1) -> list[np.ndarray
     return [value[order] for value in values]
 
 
-def sojourn(result: Result) -> np.ndarray:
-    arrival, finish = settled(result, "arrival_s", "finish_s")
-    return finish - arrival
-
-
-def wait(result: Result) -> np.ndarray:
-    arrival, start = settled(result, "arrival_s", "first_scheduled_s")
-    return start - arrival
-
-
 def mean_sojourn(result: Result) -> float:
-    return float(sojourn(result).mean())
-
-
-def mean_wait(result: Result) -> float:
-    return float(wait(result).mean())
-
-
-def assert_agrees(estimate: Estimate, exact: float, half_width: float = 0.01) -> None:
-    """The exact answer lies within four standard errors, and the interval is narrow enough for that to mean much."""
-    assert abs(estimate.z(exact)) <= 4, f"{estimate} against {exact}: z = {estimate.z(exact):.2f}"
-    assert estimate.half_width() <= half_width, f"{estimate}: half-width {estimate.half_width():.4f}"
+    """Return the mean time from arrival to the end, the warm-up left out."""
+    arrival, finish = settled(result, "arrival_s", "finish_s")
+    return float((finish - arrival).mean())

@@ -17,7 +17,7 @@ from servesim import Scenario, simulate
 from servesim.rng import stream
 from servesim.workload.arrivals.mmpp import MmppArrivals
 from servesim.workload.base import BLOCK_REQUESTS, TimedArrivals
-from tests.theory.queues import Estimate, assert_agrees, exponential_service, mean_sojourn, replicate, station
+from tests.theory.queues import Mean, assert_agrees, exponential_service, mean_sojourn, replicate, station
 
 pytestmark = pytest.mark.statistical
 
@@ -67,14 +67,14 @@ def windows(arrivals: dict[str, Any], length_s: float, every_s: float, number: i
     return np.concatenate(found)
 
 
-def mean_of(values: np.ndarray) -> Estimate:
-    return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)))
+def mean_of(values: np.ndarray) -> Mean:
+    return Mean(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)))
 
 
-def variance_of(values: np.ndarray) -> Estimate:
+def variance_of(values: np.ndarray) -> Mean:
     """The standard error is that of the mean of squared deviations, with the kurtosis that they have."""
     squares = (values - values.mean()) ** 2
-    return Estimate(float(values.var(ddof=1)), float(squares.std(ddof=1)) / math.sqrt(len(values)))
+    return Mean(float(values.var(ddof=1)), float(squares.std(ddof=1)) / math.sqrt(len(values)))
 
 
 def gaps_s(arrivals: dict[str, Any], num_requests: int, seeds: int) -> list[np.ndarray]:
@@ -83,11 +83,11 @@ def gaps_s(arrivals: dict[str, Any], num_requests: int, seeds: int) -> list[np.n
     return [np.diff(recorded(scenario, seed)[1]) for seed in range(seeds)]
 
 
-def over_runs(values: list[float]) -> Estimate:
+def over_runs(values: list[float]) -> Mean:
     return mean_of(np.array(values))
 
 
-def rate_and_scv(gaps: list[np.ndarray]) -> tuple[Estimate, Estimate]:
+def rate_and_scv(gaps: list[np.ndarray]) -> tuple[Mean, Mean]:
     return over_runs([1 / gap.mean() for gap in gaps]), over_runs([gap.var() / gap.mean() ** 2 for gap in gaps])
 
 
@@ -123,7 +123,7 @@ def test_mmpp_dispersion_of_counts() -> None:
     variance = variance_of(within)
     x = 0.05 * window_s
     exact = 22.6 - 21.6 * -math.expm1(-x) / x
-    assert_agrees(Estimate(variance.mean / window_s, variance.standard_error / window_s), exact, 0.011)
+    assert_agrees(Mean(variance.mean / window_s, variance.standard_error / window_s), exact, 0.011)
     assert abs(exact / 22.6 - 1) < 0.05
 
 
@@ -245,11 +245,11 @@ def test_bursts_of_five_at_an_exponential_server() -> None:
     """mx5m1-L 12.0: rho (E[N^2] + E[N])/(2 E[N] (1 - rho)) with rho 0.8 (Gross & Harris, section 3.1)."""
     arrivals = {"kind": "batch", "bursts": {"kind": "poisson", "request_rate_rps": 0.16}, "size": 5}
     (mean_s,) = replicate(station(arrivals, exponential_service(1.0), 150_000), [mean_sojourn], range(10))
-    assert_agrees(Estimate(0.8 * mean_s.mean, 0.8 * mean_s.standard_error), 12.0, 0.025)
+    assert_agrees(Mean(0.8 * mean_s.mean, 0.8 * mean_s.standard_error), 12.0, 0.025)
 
 
 @pytest.mark.slow
 def test_mmpp_at_an_exponential_server() -> None:
     """mmpp-m1 31.405724297617418, by the matrix-geometric solution; arrivals and time scales make it slow to settle."""
     (mean_s,) = replicate(station(MMPP, exponential_service(0.8), 200_000), [mean_sojourn], range(10))
-    assert_agrees(Estimate(1.0 * mean_s.mean, 1.0 * mean_s.standard_error), 31.405724297617418, 0.06)
+    assert_agrees(Mean(1.0 * mean_s.mean, 1.0 * mean_s.standard_error), 31.405724297617418, 0.06)

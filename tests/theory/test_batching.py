@@ -12,7 +12,7 @@ import pytest
 
 from servesim import Scenario
 from servesim.experiment.result import Result
-from tests.theory.queues import Estimate, assert_agrees, mean_sojourn, replicate
+from tests.theory.queues import Mean, assert_agrees, mean_sojourn, replicate
 
 pytestmark = pytest.mark.statistical
 
@@ -51,7 +51,7 @@ def mean_batch(result: Result) -> float:
     return float(batches(result).mean())
 
 
-def wrong(estimate: Estimate, exact: float) -> None:
+def wrong(estimate: Mean, exact: float) -> None:
     """The control: the same judgement refuses a model that is off by one."""
     with pytest.raises(AssertionError):
         assert_agrees(estimate, exact)
@@ -190,14 +190,14 @@ def test_continuous_over_static_throughput() -> None:
     static = scenario(AT_ONCE, GEOMETRIC, STEP, count, {"kind": "static", "batch_size": 32})
     (slow,) = replicate(static, [lambda r: 1 / settled_rate(r)], SEEDS)
 
-    def ratio(places: int) -> Estimate:
+    def ratio(places: int) -> Mean:
         data = static.model_dump()
         data["pools"]["server"]["engine"] = {
             "kind": "continuous", "max_num_seqs": places, "async_scheduling": False, "num_gpu_blocks": "unlimited",
         }  # fmt: skip
         (fast,) = replicate(Scenario.model_validate(data), [settled_rate], SEEDS)
         mean = slow.mean * fast.mean
-        return Estimate(mean, float(mean * np.hypot(slow.half_width(), fast.half_width()) / 1.96))
+        return Mean(mean, float(mean * np.hypot(slow.half_width(), fast.half_width()) / 1.96))
 
     assert_agrees(ratio(32), 4.046527224969055)
     wrong(ratio(28), 4.046527224969055)

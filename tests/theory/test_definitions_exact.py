@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from servesim import catalog, simulate
+from servesim import Scenario, catalog, simulate
+from servesim.engine.station import Station
+from servesim.registry import kinds
 from servesim.service_time.base import Deployment
+from servesim.service_time.per_token import PerToken
 from servesim.service_time.roofline import Roofline
 from tests.theory.queues import engine_scenario
 
@@ -47,3 +50,52 @@ def test_waves_of_equal_requests(reference: bool) -> None:
     (finish,) = result.record.requests.column("finish_s")
     np.testing.assert_allclose(np.mean(finish), 2.5, rtol=1e-9)
     np.testing.assert_allclose(np.max(finish), 4.0, rtol=1e-9)
+
+
+POISSON = {"kind": "poisson", "request_rate_rps": 3.2}
+CLIENTS = {"kind": "closed_loop", "max_concurrency": 9, "think_time_s": 1.0, "think": "exponential"}
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "scheduler"), [(POISSON, "fcfs"), (POISSON, "shortest_prompt"), (CLIENTS, "fcfs")]
+)
+@pytest.mark.parametrize("router", ["round_robin", "least_outstanding", "random"])
+def test_continuous_batching_of_one_is_a_station(arrivals: dict, scheduler: str, router: str) -> None:
+    """Batches of one request whose prompt is all its work: the book's single servers, to the last request.
+
+    Not shortest first in a closed loop: all clients come at once at time 0, when a station starts with the first that
+    it is told of, and an engine with the shortest.
+    """
+    batching = engine_scenario(
+        arrivals,
+        {"kind": "geometric", "mean_tokens": 10_000.0},
+        1,
+        {"kind": "affine", "per_prefill_token_s": 1e-4},
+        5_000,
+        {"max_num_seqs": 1, "max_num_batched_tokens": 10_000_000, "scheduler": {"kind": scheduler}},
+        4,
+        {"kind": router},
+    )
+    pool = batching.pools["pool"].model_copy(
+        update={
+            "engine": Station(scheduler=kinds("scheduler")[scheduler]()),
+            "service_time": PerToken(per_prompt_token_s=1e-4),
+        }
+    )
+    station = batching.model_copy(update={"pools": {"pool": pool}})
+    one, other = (
+        np.stack(simulate(scenario, 1).record.requests.column("request_id", "first_scheduled_s", "finish_s"))
+        for scenario in (batching, station)
+    )
+    np.testing.assert_allclose(one[:, one[0].argsort()], other[:, other[0].argsort()], rtol=1e-9, atol=1e-9)
+
+
+def test_a_closed_loop_without_thinking_keeps_its_concurrency() -> None:
+    """Five clients at a constant server: once all have come, every response takes five services."""
+    pool = {"engine": {"kind": "station"}, "service_time": {"kind": "constant", "mean_s": 0.1}}
+    arrivals = {"kind": "closed_loop", "max_concurrency": 5}
+    one = {"arrivals": arrivals, "prompt_tokens": 1, "output_tokens": 1}
+    workload = {"num_requests": 1000, "classes": {"clients": one}}
+    scenario = Scenario.model_validate({"name": "theory", "workload": workload, "pools": {"pool": pool}})
+    arrival, finish = simulate(scenario).record.requests.column("arrival_s", "finish_s")
+    np.testing.assert_allclose(finish[5:] - arrival[5:], 0.5, rtol=1e-9)
