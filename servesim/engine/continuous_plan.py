@@ -74,6 +74,14 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
     max_model_len = engine.max_model_len
     if max_model_len is None:
         max_model_len = model.max_context if model else _UNBOUNDED_TOKENS
+    elif model is not None and max_model_len > model.max_context:
+        raise InputError(
+            Problem(
+                f"max_model_len ({max_model_len}) is above the {model.max_context} tokens that {model.name} was made "
+                "for; vLLM refuses this too",
+                f"pools.{site.pool}.engine.max_model_len",
+            )
+        )
     if not engine.enable_chunked_prefill:
         if engine.max_model_len is None:
             max_model_len = min(max_model_len, max_tokens)

@@ -19,6 +19,7 @@ PARTS = {
     "host_s": "host",
 }
 _LATENCIES = {"TTFT": "ttft_s", "TPOT": "tpot_s", "ITL": "itl_s", "E2E": "e2e_s"}
+_ALWAYS = ("ttft_s", "e2e_s")
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 LEAST_EFFECT = 0.01
 _LOST = ("rejected", "timed_out", "abandoned", "cancelled", "failed")
@@ -113,12 +114,14 @@ def _latencies(classes: dict[str, Any]) -> Grid:
     for name, one in classes.items():
         for title, key in _LATENCIES.items():
             label = title if len(classes) == 1 else f"{name} {title}"
-            grid.rows.append((label, *(seconds(one[key][kind]) for kind in _STATISTICS)))
+            cells = tuple(seconds(one[key][kind]) for kind in _STATISTICS)
+            if key in _ALWAYS or any(cell != "-" for cell in cells):
+                grid.rows.append((label, *cells))
     return grid
 
 
 def _pools(pools: dict[str, Any]) -> Grid:
-    grid = Grid(("pool", "GPUs", "busy", "batch", "KV mean", "KV max", "preempted", "$/h", "$/M tokens"))
+    grid = Grid(("pool", "GPUs", "busy", "batch", "padding", "KV mean", "KV max", "preempted", "$/h", "$/M tokens"))
     for name, pool in pools.items():
         each = pool["gpus"] // pool["replicas"]
         cost = pool["cost_usd_per_hour"]
@@ -128,6 +131,7 @@ def _pools(pools: dict[str, Any]) -> Grid:
                 f"{pool['gpus']}" if each == 1 else f"{pool['replicas']} x {each}",
                 percent(pool["utilisation"]),
                 number(pool["mean_batch_size"]),
+                percent(pool.get("padding")),
                 percent(pool["kv_usage"]["mean"]),
                 percent(pool["kv_usage"]["max"]),
                 f"{pool['preemptions']:,}",
@@ -135,7 +139,10 @@ def _pools(pools: dict[str, Any]) -> Grid:
                 number(pool["cost_usd_per_million_output_tokens"]),
             )
         )
-    return grid
+    # What no pool has is not shown: KV blocks and preemptions of servers that batch whole requests, padding of others.
+    no_blocks = all(row[5] == row[6] == "-" and row[7] == "0" for row in grid.rows)
+    unpadded = all(row[4] == "-" for row in grid.rows)
+    return _without(grid, (4,) * unpadded + (5, 6, 7) * no_blocks)
 
 
 def _split(split: dict[str, Any]) -> Grid:

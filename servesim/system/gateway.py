@@ -53,6 +53,10 @@ class Gateway:
         return [f"{OUTCOMES[REJECTED]} {count:,}: {why}" for why, count in sorted(self.reasons.items())]
 
 
+def nothing() -> None:
+    """Do nothing, as a silent alarm."""
+
+
 MakeRequest = Callable[[int, int, float, int, int, int, Callable[[Request], None]], Request]
 """What makes a request from what `Request` takes."""
 
@@ -116,6 +120,8 @@ class Door:
             self._ended(request.replica - self._first_replica)
         if request.timeout is not None:
             request.timeout.cancel()
+            request.timeout.ring = nothing  # a silent alarm stays queued until its time, its request should not
+            request.timeout = None
         if request.reason:
             gateway.reasons[request.reason] = gateway.reasons.get(request.reason, 0) + 1
 

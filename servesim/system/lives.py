@@ -23,7 +23,7 @@ from servesim.request import (
     Request,
 )
 from servesim.system.clock import Alarm
-from servesim.system.gateway import Door, Gateway
+from servesim.system.gateway import Door, Gateway, nothing
 from servesim.system.pool import Pool
 from servesim.workload.lives import Clients, Nature, Natures, RetryBudget
 
@@ -152,7 +152,7 @@ class LivelyDoor(Door):
         assert isinstance(request, Attempt)
         for alarm in request.alarms:
             alarm.cancel()
-            alarm.ring = _nothing  # a silent alarm stays queued until its time, its request should not
+            alarm.ring = nothing  # a silent alarm stays queued until its time, its request should not
         request.alarms.clear()
         if request.outcome == COMPLETED and request.output_tokens < life.output_tokens:
             request.outcome = CANCELLED
@@ -174,7 +174,3 @@ class LivelyDoor(Door):
         assert self._clients.retry is not None
         wait_s = self._clients.retry.wait_s(life.attempts, self._jitter.at(life.ordinal, life.attempts))
         self.clock.follow_up(self.clock.now_s + wait_s + self._round_trip_s, partial(self._try, life))
-
-
-def _nothing() -> None:
-    """Do nothing."""

@@ -65,6 +65,7 @@ BEYOND_A_SCHEMA = {
     "lengths_beside_trace",
     "lengths_twice",
     "log_empty",
+    "max_model_len_above_model",
     "min_above_max",
     "missing_calibration_inputs",
     "missing_gpu",
