@@ -13,7 +13,7 @@ from servesim.engine.whole_requests import Holding
 from servesim.registry import register
 from servesim.request import GONE, LEAVING, WAITING, Request
 from servesim.service_time.law import Sampler
-from servesim.system.clock import BOUNDARY, Alarm
+from servesim.system.clock import DEPARTURE, Alarm
 
 Order = Literal["priority", "remaining_work", "last_come"]
 
@@ -124,7 +124,7 @@ class PreemptiveReplica(Holding):
             request.first_scheduled_s = now_s
         request.stage = LEAVING
         job.start_s = now_s
-        job.alarm = self._clock.call_at(now_s + job.left_s, lambda: self._ended(job), BOUNDARY + self.index)
+        job.alarm = self._clock.call_at(now_s + job.left_s, lambda: self._ended(job), DEPARTURE)
         self._serving.append(job)
 
     def _stop(self, job: _Job, requests: int, prompt_tokens: int) -> None:

@@ -17,7 +17,7 @@ from servesim.metrics.spool import Spool
 from servesim.registry import register
 from servesim.request import GONE, LEAVING, WAITING, Request
 from servesim.service_time.law import Sampler
-from servesim.system.clock import BOUNDARY, Alarm
+from servesim.system.clock import DEPARTURE, Alarm
 
 
 @register("engine")
@@ -54,7 +54,7 @@ class SharingReplica(Holding):
         self._work_s = work_s
         self._works = Spool(("request_id", "work_s"))
         self._most = spec.max_num_seqs or inf
-        self._alarm = Alarm(self._first_ends, BOUNDARY + index)
+        self._alarm = Alarm(self._first_ends, DEPARTURE)
         self._given_s = self._since_s = self._row_start_s = 0.0
         self._ends: list[tuple[float, int, Request]] = []
         self._queue: deque[Request] = deque()

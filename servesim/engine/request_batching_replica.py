@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Seconds = Callable[[int, int, int], float]
 
 
+_QUEUE_FULL = "max_queue_size requests wait"
+
+
 class _Instance:
     """One instance: the batch it computes and the alarm for its end."""
 
@@ -49,7 +52,7 @@ class BatchingReplica(Holding):
         super().__init__(around, index, servers=servers, max_batch=spec.batcher.largest)
         self._seconds = seconds
         self._batcher = spec.batcher.live()
-        self._batcher.start(BatchServer(times.batch_s if times else None, around.deadlines_s))
+        self._batcher.start(BatchServer(self._predict_s if times else None, around.deadlines_s))
         self._pads_prompts = times is not None and times.pads_prompts
         self._pads_outputs = times is not None and times.pads_outputs
         self._contention = spec.instance_contention
@@ -59,6 +62,7 @@ class BatchingReplica(Holding):
         self._idle: list[_Instance] = []
         self._look_alarm = Alarm(self._look, BATCH_START + index)
         self._looks = False
+        self._newcomers: list[Request] = []
         self._waiting = self._inside = 0
         self._computed_tokens = self._useful_tokens = 0
         self._clock.at_rest.append(self._give_up)
@@ -67,6 +71,10 @@ class BatchingReplica(Holding):
     def outstanding(self) -> int:
         """Requests waiting or in a batch."""
         return self._inside
+
+    def _predict_s(self, batch_size: int, prompt_tokens: int, output_tokens: int) -> float:
+        """Return how long a batch would take that starts now, beside those that run."""
+        return self._seconds(batch_size, prompt_tokens, output_tokens) * (1 + self._contention * self._running)
 
     def log(self) -> ReplicaRecord:
         """Return what the replica did."""
@@ -78,8 +86,9 @@ class BatchingReplica(Holding):
         """Queue a request, or reject it."""
         request.replica = self.index
         now_s = self._clock.now_s
-        if self._waiting >= self._most_waiting:
-            self.refuse(request, "max_queue_size requests wait")
+        # While an instance is idle it is asked first: who goes into a batch at this instant does not wait.
+        if self._waiting >= self._most_waiting and not self._can_start:
+            self.refuse(request, _QUEUE_FULL)
             return
         if reason := self._batcher.add(request, now_s):
             self.refuse(request, reason)
@@ -87,8 +96,11 @@ class BatchingReplica(Holding):
         request.stage = WAITING
         self._waiting += 1
         self._inside += 1
-        if self._can_start and not self._looks:
-            self._look_soon()
+        if self._can_start:
+            if self._most_waiting < inf:
+                self._newcomers.append(request)
+            if not self._looks:
+                self._look_soon()
 
     def cancel(self, request: Request, outcome: int) -> None:
         """End a request with `outcome` now for its client; if it is in a batch, the batch goes on as it is."""
@@ -102,7 +114,7 @@ class BatchingReplica(Holding):
             self._waiting -= 1
             self.left(request)
         else:
-            request.stage = GONE
+            request.end_cancelled()  # nothing of the answer will have been given
 
     def _look_soon(self) -> None:
         self._looks = True
@@ -111,6 +123,15 @@ class BatchingReplica(Holding):
     def _look(self) -> None:
         """Start what can start now, and set the timer if something may become ready by itself."""
         self._looks = False
+        self._start_batches()
+        while self._newcomers:
+            request = self._newcomers.pop()
+            if self._waiting > self._most_waiting and request.stage == WAITING:
+                self._batcher.remove(request)
+                self._reject(request, _QUEUE_FULL)
+        self._newcomers.clear()
+
+    def _start_batches(self) -> None:
         batcher, now_s = self._batcher, self._clock.now_s
         while self._can_start and self._waiting:
             batch = batcher.next_batch(now_s)

@@ -16,7 +16,7 @@ from servesim.policies.scheduling.fcfs import Fcfs
 from servesim.registry import Kind, Named, register
 from servesim.request import GONE, LEAVING, WAITING, Request
 from servesim.service_time.law import Sampler
-from servesim.system.clock import BOUNDARY, Alarm
+from servesim.system.clock import DEPARTURE, Alarm
 
 
 @register("engine")
@@ -110,7 +110,7 @@ class StationReplica(Holding):
     def _start(self, request: Request) -> None:
         self._can_start -= 1
         now_s = self._clock.now_s
-        server = self._idle.pop() if self._idle else _Server(self._ended, BOUNDARY + self.index)
+        server = self._idle.pop() if self._idle else _Server(self._ended, DEPARTURE)
         server.request = request
         self._serving[request] = server
         request.stage = LEAVING

@@ -58,9 +58,9 @@ class Holding:
         self._record(request)
 
     def computed_in_vain(self, request: Request) -> None:
-        """End a cancelled request whose batch, the last row of `runs`, computed it to the end all the same."""
+        """Record a cancelled request whose batch, the last row of `runs`, computed it to the end all the same."""
         request.first_row = request.last_row = self._rows - 1
-        self.left(request)
+        self._record(request)
 
     def broken_off(self, request: Request) -> None:
         """End a cancelled request that was alone on a server since it was first scheduled; it gets nothing."""

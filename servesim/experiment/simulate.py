@@ -95,7 +95,10 @@ class _Run:
         first = len(self._replicas)
         stream = partial(random_streams.stream, self._seed, "pool", pool.name)
         names = tuple(self._resolved.scenario.workload.classes)
-        deadlines_s = tuple(spec.slo.deadline_s for spec in self._resolved.scenario.workload.classes.values())
+        scenario = self._resolved.scenario
+        client = scenario.client
+        network_s = client.request_network_s + client.response_network_s if client.clock == "client" else 0.0
+        deadlines_s = tuple(spec.slo.deadline_s - network_s for spec in scenario.workload.classes.values())
         around = Surroundings(self._clock, self._gateway.record, stream, names, deadlines_s)
         build = pool.plan.builder(around, self._reference)
         replicas = [build(first + number) for number in range(pool.spec.replicas)]

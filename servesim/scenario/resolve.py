@@ -42,6 +42,7 @@ def resolve(scenario: Scenario) -> Resolved:
                 Problem(p.message, p.path or f"pools.{name}", p.file, p.line, p.column) for p in error.problems
             ]
     problems += _paces_of_whole_answers(scenario, pools)
+    problems += _stops_within_whole_answers(scenario, pools)
     if problems:
         raise InputError(problems)
     filled = {pool.name: pool.spec for pool in pools}
@@ -61,6 +62,23 @@ def _paces_of_whole_answers(scenario: Scenario, pools: list[ResolvedPool]) -> li
         for key in ("tpot_s", "itl_s")
         if getattr(spec.slo, key) is not None
     ]
+
+
+def _stops_within_whole_answers(scenario: Scenario, pools: list[ResolvedPool]) -> list[Problem]:
+    """Return clients that stop after some tokens of an answer that comes all at once."""
+    whole = {pool.name for pool in pools if pool.plan.request_level}
+    found = []
+    for name, spec in scenario.workload.classes.items():
+        if scenario.pool_of(name) in whole:
+            interrupt = getattr(spec.arrivals, "interrupt", None)
+            for stop, where in ((spec.cancel, "cancel"), (interrupt, "arrivals.interrupt")):
+                if stop is not None and stop.after_tokens is not None:
+                    message = (
+                        f"pool {scenario.pool_of(name)} gives whole answers, of which nobody sees the first tokens; "
+                        "stop after a time instead"
+                    )
+                    found.append(Problem(message, f"workload.classes.{name}.{where}.after_tokens"))
+    return found
 
 
 def _resolve_pool(name: str, spec: PoolSpec, classes: tuple[str, ...]) -> ResolvedPool:

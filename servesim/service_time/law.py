@@ -30,7 +30,8 @@ class ServiceLaw(ServiceTimeSpec):
         """Return a function from a request to its seconds of work, to be asked once per request.
 
         `stream(...)` names random streams of the pool; draws are kept apart by class, in the order in which the
-        requests of the class come, so that two systems compared under one seed see the same work.
+        requests of the class come to the pool, so that two systems compared under one seed see the same work unless
+        they make clients try again at different times: every attempt is a draw.
         """
 
 

@@ -13,6 +13,7 @@ from servesim.errors import LimitReached, ServesimError
 # What happens at one instant happens in this order, whatever was scheduled first; SimPy's own events (priorities 0
 # and 1) come before. Replicas tie-break by index (BOUNDARY + index), so that a span engine and a step-by-step engine
 # see the same order.
+DEPARTURE = 1
 ARRIVAL = 2
 BOUNDARY = 3
 IDLE_START = 1 << 30

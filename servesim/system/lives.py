@@ -135,7 +135,9 @@ class LivelyDoor(Door):
             lose = self._lose_patience_for_a_token if of_token else self._lose_patience_in_the_queue
             alarms.append(arm(now_s + wait_s, partial(lose, request)))
         if nature.stop_s < inf:
-            alarms.append(arm(now_s + nature.stop_s, partial(self.give_up, request, CANCELLED)))
+            alarms.append(
+                arm(now_s + max(nature.stop_s - self._round_trip_s, 0.0), partial(self.give_up, request, CANCELLED))
+            )
 
     def _lose_patience_for_a_token(self, request: Request) -> None:
         # An engine may know of a first token before it is out.

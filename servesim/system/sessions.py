@@ -181,7 +181,8 @@ class _Session:
         make = partial(SessionRequest, self._id, self._turn, self._let_go)
         request = door.send_as(make, prompt_tokens, answer_tokens, self._ended)
         if stop_after and by_time and request.outcome == PENDING:
-            self._alarm = door.clock.call_at(door.clock.now_s + stop_after, partial(door.give_up, request, CANCELLED))
+            stop_s = door.clock.now_s + max(stop_after - source.round_trip_s, 0.0)
+            self._alarm = door.clock.call_at(stop_s, partial(door.give_up, request, CANCELLED))
 
     def _ended(self, request: Request) -> None:
         """The answer is over for the user."""

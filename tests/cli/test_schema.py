@@ -42,6 +42,7 @@ BEYOND_A_SCHEMA = {
     "calibration_missing_tp",
     "calibration_not_yaml",
     "calibration_of_a_model_never_measured",
+    "cancel_after_tokens_of_a_whole_answer",
     "cancel_never",
     "cancel_twice",
     "cdf_not_increasing",

@@ -155,8 +155,40 @@ def test_a_cancelled_request_leaves_its_batch_as_it_is() -> None:
 def test_a_full_queue_refuses() -> None:
     pool = pool_of({"kind": "take_all", "max_batch_size": 1}, {"kind": "constant", "mean_s": 1.0}, max_queue_size=3)
     result = simulate(at_once(10, pool))
-    assert result.summary["classes"]["all"]["rejected"] == 7
-    assert "rejected 7: max_queue_size requests wait" in result.summary["warnings"]
+    assert result.summary["classes"]["all"]["rejected"] == 6  # one is served at once, three wait
+    assert "rejected 6: max_queue_size requests wait" in result.summary["warnings"]
+
+
+def test_an_idle_instance_takes_its_batch_before_the_queue_is_full() -> None:
+    pool = pool_of({"kind": "take_all", "max_batch_size": 8}, {"kind": "constant", "mean_s": 1.0}, max_queue_size=2)
+    assert simulate(at_once(8, pool)).summary["classes"]["all"]["completed"] == 8
+    closed = at_once(80, pool, arrivals={"kind": "closed_loop", "max_concurrency": 8})
+    assert simulate(closed).summary["classes"]["all"]["completed"] == 80
+
+
+def test_a_deadline_leaves_time_for_the_network_and_for_the_other_instance() -> None:
+    times = {"kind": "batch_affine", "base_s": 0.1, "per_item_s": 0.05}
+    pool = pool_of({"kind": "deadline", "max_batch_size": 8}, times, instances=2, instance_contention=0.3)
+    data = at_once(16, pool, slo={"e2e_s": 0.5}).model_dump()
+    data["client"] = {"clock": "client", "request_network_s": 0.02, "response_network_s": 0.02}
+    frame = simulate(Scenario.model_validate(data)).requests
+    first = frame["finish_s"] <= 0.5  # who was scheduled at once was promised to be in time
+    assert first.sum() >= 8
+    assert (frame.loc[first, "e2e_s"] <= 0.5).all()
+
+
+def test_an_interrupted_session_asks_again_though_the_batch_goes_on() -> None:
+    arrivals = {
+        "kind": "sessions",
+        "starts": {"kind": "all_at_once"},
+        "num_sessions": 1,
+        "turns": 2,
+        "interrupt": {"probability": 1.0, "after_s": 1.0, "after": "constant", "then": "at_once"},
+    }
+    pool = pool_of({"kind": "take_all", "max_batch_size": 1}, {"kind": "constant", "mean_s": 10.0})
+    data = at_once(2, pool, arrivals=arrivals).model_dump()
+    frame = simulate(Scenario.model_validate(data)).requests
+    assert frame["arrival_s"].tolist() == [0.0, 1.0]
 
 
 def test_waiting_for_company_is_formation_and_waiting_for_an_instance_is_queue() -> None:

@@ -102,6 +102,13 @@ def test_three_jobs_by_hand(engine: dict[str, Any], expected: list[float]) -> No
     assert ends(engine, JOBS) == pytest.approx(expected)
 
 
+def test_who_is_done_when_another_comes_is_done() -> None:
+    """An end and an arrival at one instant: the server is free."""
+    assert ends({"kind": "preemptive_station"}, [(0.0, 1, 1), (1.0, 1, 0)]) == [1.0, 2.0]
+    full_load = [(float(i), 1, 0) for i in range(5)]
+    assert ends({"kind": "station", "max_in_system": 1}, full_load) == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
 def test_each_class_has_a_law_of_its_own() -> None:
     laws = {"gold": {"kind": "constant", "mean_s": 0.25}, "iron": {"kind": "constant", "mean_s": 0.5}}
     frame = simulate(station({"kind": "station"}, {"kind": "by_class", "laws": laws})).requests

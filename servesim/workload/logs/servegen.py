@@ -150,7 +150,9 @@ def _draw(
 def _times(window: Window, rate_rps: float, width_s: float, rng: np.random.Generator) -> FloatArray:
     """Return the arrivals inside the window, from its start."""
     mean_gap_s, chunk = 1 / rate_rps, int(rate_rps * width_s * 1.1) + 16
-    parts, last_s = [], 0.0
+    # Each window is a stretch of a stationary process: its first gap is what is left of one that began before.
+    last_s = _rest_of_a_gap_s(window, mean_gap_s, rng)
+    parts = [np.array([last_s])]
     while last_s < width_s:
         if window.pattern == "Gamma":
             gaps_s = rng.standard_gamma(window.shape, chunk) * (mean_gap_s / window.shape)
@@ -162,6 +164,20 @@ def _times(window: Window, rate_rps: float, width_s: float, rng: np.random.Gener
             break
     times_s = np.concatenate(parts)
     return times_s[times_s < width_s]
+
+
+def _rest_of_a_gap_s(window: Window, mean_gap_s: float, rng: np.random.Generator) -> float:
+    """Return the time from any instant to the next arrival: a uniform part of a gap drawn in proportion to its length.
+
+    Were every window to begin with a whole gap, as if a request had come just before it, a window would hold about
+    (scv - 1) / 2 requests too many (Cox, "Renewal Theory", 1962, section 4.3).
+    """
+    if window.pattern == "Gamma":
+        gap_s = rng.standard_gamma(window.shape + 1) * mean_gap_s / window.shape
+    else:
+        long = math.pow(rng.standard_gamma(1 + 1 / window.shape), 1 / window.shape)
+        gap_s = long * mean_gap_s / math.gamma(1 + 1 / window.shape)
+    return gap_s * rng.random()
 
 
 def _pick(cumulative: FloatArray, uniform: FloatArray) -> IntArray:
