@@ -139,7 +139,11 @@ def _changes(loaded: Scenario, result: Result | Replications, quiet: bool) -> di
 def _artist(result: Result | Replications, summary: dict[str, Any], style: str) -> Callable[[Path], None]:
     from servesim.report.pictures import draw
 
-    return lambda directory: draw(_first(result).record, summary, directory, style)
+    def artist(directory: Path) -> None:
+        for name in draw(_first(result).record, summary, directory, style):
+            click.echo(f"warning: no picture {name}.{style}: there is nothing to show", err=True)
+
+    return artist
 
 
 def _show(summary: dict[str, Any], style: str) -> None:
@@ -159,10 +163,12 @@ def _show(summary: dict[str, Any], style: str) -> None:
 
 
 def missed_slos(result: Result | Replications) -> list[str]:
-    """Return one sentence for each class that did not reach the attainment it asks for."""
+    """Return one sentence for each class that did not reach the attainment it asks for, or shows none to judge by."""
     missed = []
     for name, spec in result.scenario.workload.classes.items():
         found = result.summary["classes"][name]
+        if spec.slo.attainment is not None and found["slo_attainment"] is None:
+            missed.append(f"class {name}: no request was measured, so whether its SLO is met cannot be said")
         if found["slo_met"] is False:
             attained = f"{100 * found['slo_attainment']:.2f} % of requests met the SLO"
             missed.append(f"class {name}: {attained}, {100 * (spec.slo.attainment or 0):g} % asked for")

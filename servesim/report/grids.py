@@ -128,7 +128,7 @@ def _pools(pools: dict[str, Any]) -> Grid:
         grid.rows.append(
             (
                 name,
-                f"{pool['gpus']}" if each == 1 else f"{pool['replicas']} x {each}",
+                "-" if not each else f"{pool['gpus']}" if each == 1 else f"{pool['replicas']} x {each}",
                 percent(pool["utilisation"]),
                 number(pool["mean_batch_size"]),
                 percent(pool.get("padding")),

@@ -21,7 +21,8 @@ def markdown(summary: dict[str, Any]) -> str:
     if tried := why.get("changes"):
         parts.append(_table(changes_grid(tried)))
     if words := why.get("words"):
-        parts.append("\n".join(f"- {_escaped(sentence)}" for sentence in words))
+        title = ["Of replication 0:", ""] if "replications" in summary else []
+        parts.append("\n".join([*title, *(f"- {_escaped(sentence)}" for sentence in words)]))
     parts += [f"**WARNING** {_escaped(warning)}" for warning in summary["warnings"]]
     return "\n\n".join(parts) + "\n"
 

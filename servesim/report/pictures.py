@@ -35,10 +35,11 @@ _STYLE: dict[str, Any] = {
 _DPI = 130
 
 
-def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str = "png") -> None:
+def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str = "png") -> list[str]:
     """Write latency, timeline and causes, as `style` ("png" or "svg"), to `directory`.
 
-    A picture that would be empty, because no request completed or nothing ran, is left out.
+    A picture that would be empty, because no request completed or nothing ran, is left out; the names of those are
+    returned.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,6 +51,7 @@ def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str
 
     window = summary["measurement"]
     counted = measured(record, window["left_out"], window["start_s"])
+    left_out: list[str] = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the user's own: pictures are the same everywhere
         settings: Any = matplotlib.rcParams  # their type lists every key, and differs between versions
@@ -59,6 +61,9 @@ def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str
             FigureCanvasAgg(figure)
             if fill(figure, counted if fill is latency else record, summary):
                 _save(figure, directory / f"{name}.{style}", style)
+            else:
+                left_out.append(name)
+    return left_out
 
 
 def _save(figure: Figure, path: Path, style: str) -> None:

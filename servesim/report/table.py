@@ -33,6 +33,8 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
         console.print(_table(changes_grid(tried)))
     if words := why.get("words"):
         console.print()
+        if "replications" in summary:
+            _print(console, "Of replication 0:", style="dim")
         for sentence in words:
             _print(console, sentence, start="- ")
     for warning in summary["warnings"]:

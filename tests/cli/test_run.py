@@ -105,6 +105,12 @@ def test_strict_turns_a_missed_slo_and_overload_into_exit_codes(run, scenario: P
     assert run(scenario, *OVERLOAD, "--strict").exit_code == 4
 
 
+def test_strict_does_not_pass_what_was_not_measured(run, scenario: Path) -> None:
+    nothing = run(scenario, "--set", "measurement={warmup: {time_s: 1e6}}", "--strict")
+    assert nothing.exit_code == 3
+    assert "no request was measured" in nothing.stderr
+
+
 def test_bad_input_is_reported_with_its_place_and_exit_code_2(run, scenario: Path) -> None:
     scenario.write_text(scenario.read_text().replace("200", "0").replace("64", "x"))
     result = run(scenario, "--set", "seed=-1")
