@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # numbers; OUTCOMES names them.
 COMPLETED, REJECTED, TIMED_OUT, ABANDONED, CANCELLED, FAILED, PENDING = range(7)
 OUTCOMES = ("completed", "rejected", "timed_out", "abandoned", "cancelled", "failed", "pending")
+# The ways in which a request can end: the names of outcomes 0, 1, ..., PENDING - 1.
+ENDS = OUTCOMES[:PENDING]
 
 # Reasons for a rejection that would be the same the next time: no client tries such a request again.
 NEVER_FITS = ("exceeds max_model_len", "needs more KV blocks than the replica has")

@@ -94,9 +94,9 @@ class HostTime(NamedTuple):
 class Plan(ABC):
     """An engine with nothing left to look up.
 
-    `engine` is the specification with the found values written in; `request_level` and `forms_batches` are explained
-    at PoolRecord. `builder` is asked once per run, what it returns once per replica; the replicas of a pool may share
-    state through it.
+    `engine` is the specification with the found values written in; `request_level`, `forms_batches` and `batched` are
+    explained at PoolRecord. `builder` is asked once per run, what it returns once per replica; the replicas of a pool
+    may share state through it.
     """
 
     engine: EngineSpec
@@ -104,6 +104,7 @@ class Plan(ABC):
     semantics: str
     request_level: bool = False
     forms_batches: bool = False
+    batched: bool = True
     gpus_per_replica: int = 1
     validity: Validity = Validity()
     warnings: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ class StationPlan(Plan):
 
     semantics = "queueing theory"
     request_level = True
+    batched = False
     gpus_per_replica = 0
 
     def __init__(self, engine: EngineSpec, law: ServiceLaw, make: MakeReplica) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -14,10 +15,11 @@ from servesim.metrics.intervals import (
     across_replications,
     quantile_across_replications,
 )
+from servesim.metrics.pools import POOL_COUNTS
+from servesim.metrics.summary import CLASS_COUNTS, all_met
 
 # Counts are totals over replications; every other number is a mean over them.
-_TOTALS = {"offered", "completed", "rejected", "timed_out", "cancelled", "failed", "preemptions"}
-_TOTALS |= {"prompt_tokens", "output_tokens", "left_out"}
+_TOTALS = {*CLASS_COUNTS, *POOL_COUNTS, "left_out"}
 _LARGEST = {"max"}
 # Facts of the scenario, the same in every replication.
 _FACTS = {"replicas", "gpus", "cost_usd_per_hour"}
@@ -39,9 +41,10 @@ def combined(summaries: list[dict[str, Any]], attainments: dict[str, float | Non
         attained = classes[name]["slo_attainment"]
         met[name] = None if asked is None or attained is None else attained >= asked
         classes[name]["slo_met"] = met[name]
-    told = [one for one in met.values() if one is not None]
-    classes["all"]["slo_met"] = all(told) if told else None
-    window = {**first["measurement"], **_merged([one["measurement"] for one in summaries])}
+    asking = [met[name] for name, asked in attainments.items() if asked is not None]
+    classes["all"]["slo_met"] = all_met(asking, classes["all"]["offered"])
+    windows = [one["measurement"] for one in summaries]
+    window = {**first["measurement"], **_merged(windows), "how": _how([one["how"] for one in windows])}
     return {
         **first,
         "classes": classes,
@@ -64,6 +67,16 @@ def _merged(parts: list[Any], key: str = "") -> Any:
     if key in _TOTALS:
         return sum(known)
     return max(known) if key in _LARGEST else math.fsum(known) / len(known)
+
+
+def _how(each: list[str]) -> str:
+    """Return how the warm-up was found, of all replications: the length of a run may decide otherwise in some."""
+    by_kind: dict[str, list[str]] = {}
+    for text in each:
+        by_kind.setdefault(_kind(text), []).append(text)
+    if len(by_kind) == 1:
+        return each[0]
+    return "; ".join(f"{texts[0]} (in {len(texts)} of {len(each)} replications)" for texts in by_kind.values())
 
 
 def _warnings(each: list[list[str]]) -> list[str]:
@@ -91,11 +104,7 @@ def replication_intervals(
 
     `times` has each replication's correlation times (servesim.metrics.run_intervals.correlation_times).
     """
-    share = sum(overloaded) / len(overloaded)
-    refusal = ""
-    if share > _OVERLOADED_SHARE:
-        often = f"{sum(overloaded)} of {len(overloaded)} replications"
-        refusal = f"overloaded in {often}: no steady state, the numbers depend on how long a run lasts"
+    refusal = overload_refusal(overloaded)
     classes = _tree([one["classes"] for one in summaries], refusal)
     for name, one in classes.items():
         _refuse_thin_tails(one, [summary["classes"][name]["completed"] for summary in summaries], name, times)
@@ -108,6 +117,14 @@ def replication_intervals(
     }
 
 
+def overload_refusal(overloaded: list[bool]) -> str:
+    """Say why replications have no intervals if too many of them are overloaded; empty if they may have some."""
+    if sum(overloaded) <= _OVERLOADED_SHARE * len(overloaded):
+        return ""
+    often = f"{sum(overloaded)} of {len(overloaded)} replications"
+    return f"overloaded in {often}: no steady state, the numbers depend on how long a run lasts"
+
+
 def _tree(parts: list[dict[str, Any]], refusal: str) -> dict[str, Any]:
     """Return intervals in the shape of the summary; counts, facts and verdicts have none."""
     found: dict[str, Any] = {}
@@ -116,7 +133,10 @@ def _tree(parts: list[dict[str, Any]], refusal: str) -> dict[str, Any]:
         if isinstance(values[0], dict):
             found[name] = _tree(values, refusal)
         elif name not in _TOTALS | _LARGEST | _FACTS and any(type(value) is float for value in values):
-            found[name] = _interval(values, refusal, name in _PERCENTILES).plain()
+            interval = _interval(values, refusal, name in _PERCENTILES)
+            most = 1.0 if name == "slo_attainment" else math.inf
+            # No number of a summary can be negative, nor an attainment above 1.
+            found[name] = replace(interval, low=max(interval.low, 0.0), high=min(interval.high, most)).plain()
     return found
 
 
@@ -134,24 +154,30 @@ def _interval(values: list[float | None], refusal: str, quantile: bool) -> Inter
 def _refuse_thin_tails(
     one: dict[str, Any], completed: list[int], name: str, times: list[dict[str, dict[str, float]]]
 ) -> None:
-    """Take away the intervals of percentiles of which a typical replication has too few observations beyond them.
+    """Take away the intervals of percentiles whose tails are too thin."""
+    for latency in _LATENCIES:
+        for kind in _PERCENTILES:
+            reason = thin_tail(kind, completed, [time[name][latency] for time in times])
+            if reason and "low" in one[latency].get(kind, {}):
+                one[latency][kind] = Interval(math.nan, reason=reason).plain()
+
+
+def thin_tail(kind: str, completed: list[int], times: list[float]) -> str:
+    """Say why a percentile ("p99") has no interval if a typical replication has too few observations beyond it.
 
     Each replication's percentile is biased by about the inverse of that number, which more replications do not mend.
+    `times` are the replications' correlation times. Empty if there are enough, and for what is no percentile.
     """
-    for latency in _LATENCIES:
-        worth = [count / time[name][latency] for count, time in zip(completed, times, strict=True)]
-        for kind, fraction in _PERCENTILES.items():
-            tail = 1 - fraction
-            beyond, independent = tail * median(completed), tail * median(worth)
-            if "low" not in one[latency].get(kind, {}):
-                continue
-            if beyond < LEAST_TAIL:
-                reason = f"only {beyond:.3g} observations beyond it in a replication, {LEAST_TAIL:.0f} are wanted"
-            elif independent < LEAST_INDEPENDENT_TAIL:
-                reason = (
-                    f"replications are too short: worth {independent:.2g} independent observations beyond it, "
-                    f"{LEAST_INDEPENDENT_TAIL:g} are wanted"
-                )
-            else:
-                continue
-            one[latency][kind] = Interval(math.nan, reason=reason).plain()
+    if kind not in _PERCENTILES:
+        return ""
+    tail = 1 - _PERCENTILES[kind]
+    beyond = tail * median(completed)
+    independent = tail * median(count / time for count, time in zip(completed, times, strict=True))
+    if beyond < LEAST_TAIL:
+        return f"only {beyond:.3g} observations beyond it in a replication, {LEAST_TAIL:.0f} are wanted"
+    if independent < LEAST_INDEPENDENT_TAIL:
+        return (
+            f"replications are too short: worth {independent:.2g} independent observations beyond it, "
+            f"{LEAST_INDEPENDENT_TAIL:g} are wanted"
+        )
+    return ""

@@ -29,8 +29,12 @@ class Paired:
     def interval(self, *path: str) -> Interval:
         """Return the mean difference b - a with its 95 % interval: Student's t on paired differences.
 
-        Refused where a replication does not define the number, or where nothing differs from pair to pair.
+        Refused where either side's own interval would be (overloaded, a thin tail), where the sides measure different
+        requests, where a replication does not define the number, or where nothing differs from pair to pair.
         """
+        refusal = self.a.refusal(*path) or self.b.refusal(*path) or self._unlike()
+        if refusal:
+            return Interval(float("nan"), reason=refusal)
         found = self.differences(*path)
         missing = len(self.a) - len(found)
         if missing:
@@ -38,6 +42,24 @@ class Paired:
         if len(found) > 1 and min(found) == max(found):
             return Interval(found[0], reason="the same in all replications: no spread to judge by")
         return across_replications(found)
+
+    def _unlike(self) -> str:
+        """Say in how many pairs the warm-up differs though the same was offered, or its rule; empty if in none."""
+        pairs = [
+            (a["measurement"], b["measurement"], _offered(a) == _offered(b))
+            for a, b in zip(self.a.summaries, self.b.summaries, strict=True)
+        ]
+        unlike = sum(a["warmup"] != b["warmup"] or (same and a["left_out"] != b["left_out"]) for a, b, same in pairs)
+        if not unlike:
+            return ""
+        return (
+            f"different requests are measured in {unlike} of {len(pairs)} pairs: give both the same measurement.warmup"
+        )
+
+
+def _offered(summary: dict[str, Any]) -> int:
+    """Return how many requests were offered, the warm-up included."""
+    return int(summary["classes"]["all"]["offered"] + summary["measurement"]["left_out"])
 
 
 def paired(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from servesim.errors import InputError
-from servesim.experiment.combine import combined, replication_intervals
+from servesim.experiment.combine import combined, overload_refusal, replication_intervals, thin_tail
 from servesim.experiment.result import Result
 from servesim.experiment.seeds import replication_seeds
 from servesim.experiment.simulate import Progress, checked_scenario, checked_seed, simulate
@@ -54,6 +54,19 @@ class Replications:
     def overloaded(self) -> bool:
         """True if most replications were."""
         return 2 * sum(self.overloaded_each) > len(self)
+
+    def refusal(self, *path: str) -> str:
+        """Say why a number of the summary, such as `("classes", "all", "e2e_s", "p99")`, can have no interval.
+
+        The system is overloaded, or a percentile's tail too thin; empty if neither is so.
+        """
+        if found := overload_refusal(self.overloaded_each):
+            return found
+        if len(path) != 4 or path[0] != "classes" or path[2] not in next(iter(self._times[0].values())):
+            return ""
+        _, name, latency, kind = path
+        completed = [one["classes"][name]["completed"] for one in self.summaries]
+        return thin_tail(kind, completed, [times[name][latency] for times in self._times])
 
     @cached_property
     def summary(self) -> dict[str, Any]:

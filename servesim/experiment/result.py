@@ -33,7 +33,7 @@ class Result:
         from servesim.provenance import calibration_error
 
         summary = self.numbers
-        intervals = run_intervals(self.measured, summary, not self.steady)
+        intervals = run_intervals(self.record, self.measured, summary, not self.steady)
         intervals["calibration"] = calibration_error(self.record.provenance["validation"])
         return {**summary, "intervals": intervals, "why": why(self.record, self.scenario, summary)}
 

@@ -205,6 +205,7 @@ class _Run:
             validity=plan.validity,
             request_level=plan.request_level,
             forms_batches=plan.forms_batches,
+            batched=plan.batched,
             gpus_per_replica=plan.gpus_per_replica,
             usd_per_gpu_hour=pool.usd_per_gpu_hour,
         )

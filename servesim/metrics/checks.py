@@ -7,11 +7,11 @@ import numpy as np
 from servesim.errors import ServesimError
 from servesim.metrics.attempts import Attempts
 from servesim.metrics.chunks import Columns, named_chunks
+from servesim.metrics.definitions import Floats
 from servesim.metrics.itl import decoding_by_row, first_rows
 from servesim.metrics.record import PoolRecord, RunRecord
-from servesim.request import ABANDONED, CANCELLED, COMPLETED, FAILED, OUTCOMES, REJECTED, TIMED_OUT
+from servesim.request import COMPLETED, ENDS
 
-_ENDS = (COMPLETED, REJECTED, TIMED_OUT, ABANDONED, CANCELLED, FAILED)
 _TOLERANCE = 1e-9
 
 
@@ -41,7 +41,7 @@ def _check_requests(record: RunRecord, attempts: Attempts) -> None:
     ordered = np.sort(request_id)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     _demand(not len(twice), f"request {twice[0] if len(twice) else ''} has more than one record")
-    _demand(np.isin(outcome, _ENDS).all(), f"an outcome is none of {', '.join(OUTCOMES[end] for end in _ENDS)}")
+    _demand(np.isin(outcome, range(len(ENDS))).all(), f"an outcome is none of {', '.join(ENDS)}")
     if record.offered:
         counts = np.bincount(class_index.astype(np.int64), minlength=len(record.classes))
         later = attempts.columns["class_index"][attempts.number > 1]
@@ -97,7 +97,8 @@ def _check_tokens(record: RunRecord, pool: PoolRecord) -> None:
     In each run of iterations as many sequences decode as requests say they did. A request with a first token has that
     one, one per iteration of its decode intervals, and one from each recomputation after a preemption while decoding.
     Prefill computes every prompt once unless something was preempted or cut off. Servers that answer whole requests
-    have no decode intervals: their batches hold as many requests, and prompt tokens, as requests say they were in.
+    have no decode intervals: their batches hold as many requests, and prompt tokens, as requests say they were in, and
+    all tokens are those of completed requests.
     """
     decode_seqs, iterations, prefilled = [], [], 0.0
     for replica in pool.replicas:
@@ -110,26 +111,33 @@ def _check_tokens(record: RunRecord, pool: PoolRecord) -> None:
         where = int(np.searchsorted(first_rows(pool), wrong[0], side="right")) - 1
         _demand(False, f"pool {pool.name}, replica {where}: a batch and its requests disagree on who decodes")
     books = _Tokens(record, pool)
-    decoded = sum(float((seqs * counts).sum()) for seqs, counts in zip(decode_seqs, iterations, strict=True))
     if pool.request_level:
         served = sum(float(replica.runs.column("prefill_seqs")[0].sum()) for replica in pool.replicas)
         text = f"pool {pool.name}: batches held {served:.0f} requests, {books.started} say that they were in one"
         _demand(served == books.started, text)
-        decoded = books.generated - books.started
-    resumed = sum(len(replica.segments) for replica in pool.replicas)
-    text = f"pool {pool.name}: iterations made {decoded + books.started + resumed:.0f} output tokens"
-    _demand(decoded + books.started + resumed == books.generated, f"{text}, requests report {books.generated:.0f}")
+        text = f"pool {pool.name}: answers have {books.answered:.0f} output tokens"
+        _demand(books.generated == books.answered, f"{text}, requests report {books.generated:.0f} generated")
+    else:
+        _check_iterations(pool, books, decode_seqs, iterations)
     text = (
         f"pool {pool.name}: iterations prefilled {prefilled:.0f} tokens, the requests' prompts have {books.prompts:.0f}"
     )
     _demand(prefilled == books.prompts if books.undisturbed else prefilled >= books.prompts, text)
 
 
+def _check_iterations(pool: PoolRecord, books: _Tokens, decode_seqs: list[Floats], iterations: list[Floats]) -> None:
+    """Iterations make the tokens that requests report."""
+    decoded = sum(float((seqs * counts).sum()) for seqs, counts in zip(decode_seqs, iterations, strict=True))
+    resumed = sum(len(replica.segments) for replica in pool.replicas)
+    text = f"pool {pool.name}: iterations made {decoded + books.started + resumed:.0f} output tokens"
+    _demand(decoded + books.started + resumed == books.generated, f"{text}, requests report {books.generated:.0f}")
+
+
 class _Tokens:
     """What the requests of one pool say of their tokens."""
 
     def __init__(self, record: RunRecord, pool: PoolRecord) -> None:
-        self.generated = self.started = self.prompts = 0.0
+        self.generated = self.started = self.prompts = self.answered = 0.0
         self.undisturbed = True
         for chunk in named_chunks(record.requests):
             self._add(chunk, pool)
@@ -144,5 +152,6 @@ class _Tokens:
         cut_off = ~started & ~np.isnan(chunk["first_scheduled_s"])
         self.undisturbed &= not (ours & (cut_off | (chunk["preemptions"] > 0))).any()
         done = ours & (chunk["outcome"] == COMPLETED)
+        self.answered += float(chunk["output_tokens"][done].sum())
         short = chunk["generated_tokens"][done] != chunk["output_tokens"][done]
         _demand(not short.any(), f"pool {pool.name}: a request completed with more or fewer tokens than it asked for")

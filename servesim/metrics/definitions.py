@@ -3,7 +3,7 @@
 Times are seconds. A request's *server latency* counts from its arrival at the gateway. Where the run keeps the
 client's clock, `network_s` (to the server and back) is added to TTFT and E2E. Latency statistics are over completed
 requests; a summary says how many those are and counts everything else against SLO attainment. Rates are per second
-of the whole run, from time 0 to its last event.
+of the measurement, which lasts to the run's last event, and of all that completed in it (servesim.metrics.rates).
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ _MISSED_MEAN = 50.0
 _MISSED_TAIL = 5.0
 _BINS = 4096
 _TREND_LEVEL = 0.01
+_NO_SPREAD = "the same in all batches of the run: no spread to judge by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,8 @@ def run_mean(values: Floats, time: float | None = None) -> Interval:
     Student's t on MEAN_BATCHES batch means, adjusted for their skewness after R. Willink, "A confidence interval and
     test for the mean of an asymmetric distribution", Communications in Statistics 34(4), 2005, as in Skart (Tafazzoli,
     Steiger, Wilson, "N-Skart", IEEE Trans. Automatic Control 56(2), 2011), with room above for rare large values.
-    Refused with fewer than LEAST_INDEPENDENT correlation times (`time`, if known already) or a trend.
+    Refused with fewer than LEAST_INDEPENDENT correlation times (`time`, if known already), with a trend, and where all
+    batches have the same mean. Of values that are never negative, neither is `low`.
     """
     count = len(values)
     if count < MEAN_BATCHES * 10:
@@ -152,7 +154,10 @@ def run_mean(values: Floats, time: float | None = None) -> Interval:
     if has_trend(batches):
         return Interval(mean, reason="a trend over the run: no steady state")
     below, above = _skewed_sides(batches, mean)
-    return Interval(mean, mean - below, mean + above * (1 + _MISSED_MEAN / independent))
+    if not below + above > 0:
+        return Interval(mean, reason=_NO_SPREAD)
+    floor = min(0.0, float(values.min()))
+    return Interval(mean, max(floor, mean - below), mean + above * (1 + _MISSED_MEAN / independent))
 
 
 def run_quantile(values: Floats, ordered: Floats, percent: float, time: float | None = None) -> Interval:
@@ -161,7 +166,8 @@ def run_quantile(values: Floats, ordered: Floats, percent: float, time: float | 
     The spread of QUANTILE_BATCHES batches' percentiles around the percentile of all (S. Asmussen and P. W. Glynn,
     "Stochastic Simulation", 2007, section III.5a; M. K. Nakayama, "Confidence intervals for quantiles using
     sectioning", ACM TOMACS 24(4), 2014), with room above for rare large values, and never narrower than
-    independent observations would allow. `ordered` holds the same values sorted. Refused where the tail is too thin.
+    independent observations would allow. `ordered` holds the same values sorted. Refused where the tail is too thin,
+    and where no width is left: a percentile that many observations share says nothing of how near the next value is.
     """
     count, tail = len(values), min(percent, 100 - percent) / 100
     value = percentile(ordered, percent)
@@ -184,6 +190,8 @@ def run_quantile(values: Floats, ordered: Floats, percent: float, time: float | 
     ranks = order_statistic_ranks(count, percent / 100)
     if ranks is not None:
         low, high = min(low, float(ordered[ranks[0] - 1])), max(high, float(ordered[ranks[1] - 1]))
+    if not high > low:
+        return Interval(value, reason=_NO_SPREAD)
     return Interval(value, max(low, min(0.0, float(ordered[0]))), high)
 
 

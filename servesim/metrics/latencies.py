@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,11 @@ class Latencies:
     """Latencies of the completed requests, each of shape (completed,), and counts by class.
 
     `outcomes` has shape (classes, len(OUTCOMES)) and counts logical requests by their last attempt's, `attempts` shape
-    (classes,); `output_tokens` shape (classes,), completed requests only; `class_index` is None if there is one class
-    only.
+    (classes,); `class_index` is None if there is one class only.
     """
 
     outcomes: NDArray[np.int64]
     attempts: NDArray[np.int64]
-    output_tokens: Floats
     class_index: NDArray[np.int16] | None
     ttft_s: Floats
     tpot_s: Floats
@@ -47,6 +46,33 @@ def completed_chunks(record: RunRecord) -> Iterator[Columns]:
         yield chunk if done.all() else {name: column[done] for name, column in chunk.items()}
 
 
+class LatencyOf(NamedTuple):
+    """Latencies of some completed requests, in seconds, each of shape (n,); TPOT is NaN where there is none."""
+
+    ttft_s: Floats
+    tpot_s: Floats
+    e2e_s: Floats
+    queue_s: Floats
+
+
+class Measure:
+    """Computes the latencies of the completed logical requests of one record: all that is said of them is from here."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._network_s = network_s(record)
+        self._waiting = Waiting(record)
+        self._at_once = record.answered_at_once()
+
+    def of(self, done: Columns) -> LatencyOf:
+        """Return the latencies of completed requests with the columns of `logical_chunks`."""
+        arrival, which = done["arrival_s"], done["class_index"].astype(np.int64)
+        ttft = ttft_s(arrival, done["first_token_s"], self._network_s)
+        e2e = e2e_s(arrival, done["finish_s"], self._network_s)
+        tpot = tpot_s(e2e, ttft, done["output_tokens"], self._at_once[which])
+        queue, _ = self._waiting.of(done)
+        return LatencyOf(ttft, tpot, e2e, queue)
+
+
 def latencies(record: RunRecord) -> Latencies:
     """Compute the latencies of every completed request."""
     classes, kinds = len(record.classes), len(OUTCOMES)
@@ -59,19 +85,14 @@ def latencies(record: RunRecord) -> Latencies:
     total = int(by_class[:, COMPLETED].sum())
     ttft, tpot, e2e, queue = (np.empty(total) for _ in range(4))
     index = np.empty(total, dtype=np.int16) if classes > 1 else None
-    tokens = np.zeros(classes)
-    network, start, waiting, at_once = network_s(record), 0, Waiting(record), record.answered_at_once()
+    start, measure = 0, Measure(record)
     for done in completed_chunks(record):
-        arrival, which = done["arrival_s"], done["class_index"].astype(np.int64)
-        rows = slice(start, start := start + len(arrival))
-        ttft[rows] = ttft_s(arrival, done["first_token_s"], network)
-        e2e[rows] = e2e_s(arrival, done["finish_s"], network)
-        tpot[rows] = tpot_s(e2e[rows], ttft[rows], done["output_tokens"], at_once[which])
-        queue[rows], _ = waiting.of(done)
+        which = done["class_index"].astype(np.int64)
+        rows = slice(start, start := start + len(which))
+        ttft[rows], tpot[rows], e2e[rows], queue[rows] = measure.of(done)
         if index is not None:
             index[rows] = which
-        tokens += np.bincount(which, done["output_tokens"], minlength=classes)
-    return Latencies(by_class, attempts.astype(np.int64), tokens, index, ttft, tpot, e2e, queue)
+    return Latencies(by_class, attempts.astype(np.int64), index, ttft, tpot, e2e, queue)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from servesim.metrics.definitions import Floats
 from servesim.metrics.record import UNLIMITED_BLOCKS, PoolRecord, ReplicaRecord, RunRecord
 from servesim.service_time.base import Validity
 
+# The counts of a pool; of many replications, their totals are given.
+POOL_COUNTS = ("preemptions", "prompt_tokens", "output_tokens")
 _LIMITS = {
     "decode_seqs": "decoding sequences",
     "mean_context_tokens": "tokens of mean context",
@@ -133,9 +135,9 @@ def pool_summary(record: RunRecord, pool: PoolRecord, load: PoolLoad, counts: di
         "replicas": replicas,
         "gpus": gpus,
         "utilisation": _ratio(load.busy_s, available_s),
-        "mean_batch_size": _ratio(load.sequences, load.iterations),
+        "mean_batch_size": _ratio(load.sequences, load.iterations) if pool.batched else None,
         "kv_usage": _kv_usage(pool, load, replicas * record.end_s),
-        **(level if pool.request_level else dict.fromkeys(level)),
+        **(level if pool.request_level and pool.batched else dict.fromkeys(level)),
         "preemptions": int(counts["preemptions"]),
         "prompt_tokens": int(counts["prompt_tokens"]),
         "output_tokens": int(tokens),

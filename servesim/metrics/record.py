@@ -99,7 +99,7 @@ class PoolRecord:
     """One pool: its replicas (numbered through the whole run by `first_replica`), what they cost, how they compute.
 
     `request_level` servers give all tokens of a request at its end; those that `forms_batches` may let requests wait
-    though a server is idle.
+    though a server is idle. The log of servers that are not `batched` has one row per stay of a request.
     """
 
     name: str
@@ -110,6 +110,7 @@ class PoolRecord:
     validity: Validity = field(default_factory=Validity)
     request_level: bool = False
     forms_batches: bool = False
+    batched: bool = True
     gpus_per_replica: int = 1
     usd_per_gpu_hour: float | None = None
 

@@ -8,42 +8,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from servesim.metrics.definitions import PERCENTILES, Floats, e2e_s, has_thresholds, meets, queue_s, tpot_s, ttft_s
-from servesim.metrics.intervals import CONFIDENCE, Interval, correlation_time, run_mean, run_quantile
+from servesim.metrics.attempts import logical_chunks
+from servesim.metrics.chunks import Columns
+from servesim.metrics.definitions import PERCENTILES, Floats, has_thresholds, meets
+from servesim.metrics.intervals import CONFIDENCE, MEAN_BATCHES, Interval, correlation_time, run_mean, run_quantile
+from servesim.metrics.latencies import LatencyOf, Measure
+from servesim.metrics.rates import completions, last_arrivals_s
 from servesim.metrics.record import RunRecord
-from servesim.metrics.split import network_s
 from servesim.request import COMPLETED
 
-_COLUMNS = (
-    "request_id",
-    "class_index",
-    "outcome",
-    "arrival_s",
-    "admission_s",
-    "first_scheduled_s",
-    "first_token_s",
-    "finish_s",
-    "output_tokens",
-)
 _MOST_BINS = 4096
 _LEAST_BINS = 100
 _PER_BIN = 8
 _GAPS = "the gaps of one iteration are one observation: only with replications"
+_STOPS = "a class stops long before the others: no steady rate over the whole measurement"
 ELSEWHERE = "only with replications"
 
 
-def run_intervals(record: RunRecord, summary: dict[str, Any], overloaded: bool) -> dict[str, Any]:
+def run_intervals(whole: RunRecord, record: RunRecord, summary: dict[str, Any], overloaded: bool) -> dict[str, Any]:
     """Return the `intervals` of a summary (docs/metrics.md): latencies, rates and attainment of every class.
 
-    `record` is that of the measurement (servesim.metrics.warmup.measured).
+    `whole` is the record of the run, `record` that of the measurement (servesim.metrics.warmup.measured).
     """
     refusal = _refusal(record, overloaded)
     if refusal:
         classes = {name: _all_refused(one, refusal) for name, one in summary["classes"].items()}
     else:
-        sample = _Sample(record)
+        sample, rates = _Sample(record), _Rates(whole, record.start_s)
         which = dict(zip(summary["classes"], [None, *range(len(record.classes))], strict=True))
-        classes = {name: sample.of_class(which[name], one) for name, one in summary["classes"].items()}
+        classes = {
+            name: {**rates.of_class(which[name], one), **sample.of_class(which[name], one)}
+            for name, one in summary["classes"].items()
+        }
     return {
         "confidence": CONFIDENCE,
         "method": "batches of one run",
@@ -81,56 +77,37 @@ def _all_refused(one: dict[str, Any], reason: str) -> dict[str, Any]:
 
 
 class _Sample:
-    """The measured requests in order of arrival."""
+    """The measured logical requests in order of arrival, with the very latencies that the summary describes."""
 
     def __init__(self, record: RunRecord) -> None:
-        columns = dict(zip(_COLUMNS, record.requests.column(*_COLUMNS), strict=True))
-        order = np.argsort(columns["request_id"])
-        columns = {name: column[order] for name, column in columns.items()}
-        network = network_s(record)
-        arrival = columns["arrival_s"]
-        self._record = record
-        self._which = columns["class_index"].astype(np.int64)
-        self._done: NDArray[np.bool_] = columns["outcome"] == COMPLETED
-        self._finish_s = columns["finish_s"]
-        self._tokens = columns["output_tokens"]
-        ttft = ttft_s(arrival, columns["first_token_s"], network)
-        e2e = e2e_s(arrival, columns["finish_s"], network)
-        self._latencies = {
-            "ttft_s": ttft,
-            "tpot_s": tpot_s(e2e, ttft, columns["output_tokens"]),
-            "e2e_s": e2e,
-            "queue_s": queue_s(arrival, columns["admission_s"], columns["first_scheduled_s"]),
-        }
-        self._until_s = float(arrival[-1]) if len(arrival) else 0.0
+        measure = Measure(record)
+        parts = [_of_chunk(measure, chunk) for chunk in logical_chunks(record)]
+        columns = [np.concatenate(each) for each in zip(*parts, strict=True)] if parts else [np.empty(0)] * 7
+        order = np.argsort(columns[0])
+        _, which, done, *latencies = (column[order] for column in columns)
+        self._which = which.astype(np.int64)
+        self._done: NDArray[np.bool_] = done.astype(np.bool_)
+        self._latencies = dict(zip(LatencyOf._fields, latencies, strict=True))
         self._asked = np.array([has_thresholds(one.slo) for one in record.classes], dtype=np.bool_)
-        self._good = np.zeros(len(arrival), dtype=np.bool_)
+        self._good = np.zeros(len(order), dtype=np.bool_)
         for index in np.flatnonzero(self._asked).tolist():
             ours = self._done & (self._which == index)
-            latencies = (self._latencies[name][ours] for name in ("ttft_s", "tpot_s", "e2e_s"))
-            self._good[ours] = meets(record.classes[index].slo, *latencies)
+            of = (self._latencies[name][ours] for name in ("ttft_s", "tpot_s", "e2e_s"))
+            self._good[ours] = meets(record.classes[index].slo, *of)
 
     def of_class(self, index: int | None, one: dict[str, Any]) -> dict[str, Any]:
-        """Return the intervals of one class, whose summary is `one`, or of all."""
+        """Return the intervals of attainment and latencies of one class, whose summary is `one`, or of all."""
         members = np.ones_like(self._asked) if index is None else np.arange(len(self._asked)) == index
-        ours = members[self._which]
+        ours = members[self._which] & self._done
         asked = (members & self._asked)[self._which]
         found: dict[str, Any] = {}
-        rates: tuple[tuple[str, NDArray[np.bool_], Floats | None], ...] = (
-            ("request_throughput_rps", ours & self._done, None),
-            ("output_throughput_tps", ours & self._done, self._tokens),
-            ("goodput_rps", self._good & asked, None),
-        )
-        for name, counted, weights in rates:
-            if one[name] is not None:
-                found[name] = self._rate(one[name], counted, weights)
         if one["slo_attainment"] is not None:
             found["slo_attainment"] = _attained(one["slo_attainment"], ~self._good[asked])
         for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s", "queue_s"):
             if name == "itl_s":
                 found[name] = {kind: {"reason": _GAPS} for kind, value in one[name].items() if value is not None}
             else:
-                found[name] = _described(self._latencies[name][ours & self._done])
+                found[name] = _described(self._latencies[name][ours])
         return found
 
     def times(self, index: int | None) -> dict[str, float]:
@@ -140,22 +117,55 @@ class _Sample:
         parts = {name: values[~np.isnan(values)] for name, values in parts.items()}
         return {name: correlation_time(values) if len(values) else math.nan for name, values in parts.items()}
 
-    def _rate(self, value: float, counted: NDArray[np.bool_], weights: Floats | None) -> dict[str, Any]:
+
+def _of_chunk(measure: Measure, chunk: Columns) -> tuple[Floats, ...]:
+    """Return logical id, class, whether completed, and LatencyOf (NaN unless completed), each of shape (requests,)."""
+    done = chunk["outcome"] == COMPLETED
+    latencies = np.full((len(LatencyOf._fields), len(done)), np.nan)
+    latencies[:, done] = measure.of({name: column[done] for name, column in chunk.items()})
+    return chunk["logical_id"], chunk["class_index"], done.astype(np.float64), *latencies
+
+
+class _Rates:
+    """What completed in the measurement, for rates: whoever arrived, as in the summary."""
+
+    def __init__(self, whole: RunRecord, start_s: float) -> None:
+        self._found = completions(whole, start_s)
+        self._start_s, self._until_s = start_s, whole.last_arrival_s
+        self._stops_s = last_arrivals_s(whole, start_s)
+
+    def of_class(self, index: int | None, one: dict[str, Any]) -> dict[str, Any]:
+        """Return the intervals of the rates of one class, whose summary is `one`, or of all."""
+        found = self._found
+        ours = np.ones(len(found.finish_s), dtype=np.bool_) if index is None else found.class_index == index
+        weights = {
+            "request_throughput_rps": ours.astype(np.float64),
+            "output_throughput_tps": ours * found.output_tokens,
+            "goodput_rps": ours * found.good,
+        }
+        stops = bool(np.isfinite(self._stops_s).any() if index is None else np.isfinite(self._stops_s[index]))
+        refused = Interval(math.nan, reason=_STOPS).plain()
+        return {
+            name: dict(refused) if stops else self._rate(one[name], weight)
+            for name, weight in weights.items()
+            if one[name] is not None
+        }
+
+    def _rate(self, value: float, weight: Floats) -> dict[str, Any]:
         """Return the interval of a rate: batch means of what ended in equal bins of time until the last arrival."""
-        start_s, until_s = self._record.start_s, self._until_s
-        inside = counted & (self._finish_s >= start_s) & (self._finish_s < until_s)
+        start_s, until_s, finish_s = self._start_s, self._until_s, self._found.finish_s
+        inside = (weight > 0) & (finish_s < until_s)
         bins = min(_MOST_BINS, int(np.count_nonzero(inside)) // _PER_BIN)
+        bins -= bins % MEAN_BATCHES  # so that batches leave nothing out
         if bins < _LEAST_BINS:
             return Interval(value, reason=f"fewer than {_LEAST_BINS * _PER_BIN} requests ended").plain()
-        at = ((self._finish_s[inside] - start_s) * (bins / (until_s - start_s))).astype(np.int64)
-        weight = None if weights is None else weights[inside]
-        counts = np.bincount(np.minimum(at, bins - 1), weight, bins).astype(np.float64)
+        at = ((finish_s[inside] - start_s) * (bins / (until_s - start_s))).astype(np.int64)
+        counts = np.bincount(np.minimum(at, bins - 1), weight[inside], bins).astype(np.float64)
         found = run_mean(counts)
         if found.reason:
             return found.plain()
         scale = value / found.value
-        low, high = max(0.0, found.low * scale), found.high * scale
-        return Interval(value, low, high).plain()
+        return Interval(value, found.low * scale, found.high * scale).plain()
 
 
 def _attained(value: float, missed: NDArray[np.bool_]) -> dict[str, Any]:

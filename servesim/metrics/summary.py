@@ -14,15 +14,25 @@ from servesim.metrics.latencies import Latencies, SplitMeans, Tail, latencies
 from servesim.metrics.lost_tokens import LostTokens, lost_tokens
 from servesim.metrics.overload import overload_signs
 from servesim.metrics.pools import PoolLoad, pool_counts, pool_summary, validity_warning
+from servesim.metrics.rates import Ended, ended, stopping_warnings
 from servesim.metrics.record import RunRecord
 from servesim.metrics.warmup import measured, window
-from servesim.request import ABANDONED, CANCELLED, COMPLETED, FAILED, OUTCOMES, REJECTED, TIMED_OUT
+from servesim.request import ENDS
 
 SCHEMA_VERSION = 2
 LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s", "queue_s")
-_OUTCOMES = (COMPLETED, REJECTED, TIMED_OUT, ABANDONED, CANCELLED, FAILED)
+# The counts of a class; of many replications, their totals are given.
+CLASS_COUNTS = ("offered", *ENDS, "attempts", "retries", "partial_output_tokens", "wasted_output_tokens")
 
 Numbers = dict[str, Any]
+
+
+def all_met(each: list[bool | None], offered: int) -> bool | None:
+    """Say whether every class that asks for an attainment reached it, given their answers.
+
+    One of which nothing was measured (None) did not. None if no class asks, or nothing at all was measured.
+    """
+    return all(answer is True for answer in each) if each and offered else None
 
 
 def summarise(record: RunRecord) -> dict[str, Any]:
@@ -32,11 +42,10 @@ def summarise(record: RunRecord) -> dict[str, Any]:
     """
     check(record)
     growing, gave_up = overload_signs(record)
-    # A system that loses customers has a steady state, too: only growth has none.
-    measurement = window(record, bool(growing))
+    measurement = window(record)
     whole, record = record, measured(record, measurement.left_out, measurement.start_s)
     found = latencies(record)
-    good = _good(record, found)
+    good, rates = _good(record, found), ended(whole, record.start_s)
     lost = lost_tokens(record)
     indices: list[int | None] = [None, *range(len(record.classes))]
     names = ["all", *(one.name for one in record.classes)]
@@ -49,7 +58,7 @@ def summarise(record: RunRecord) -> dict[str, Any]:
     )
     classes = {
         name: {
-            **_counts(record, found, good, i),
+            **_counts(record, found, good, i, _rates(rates, i, record.end_s - record.start_s)),
             **_lost(lost, i),
             "itl_met": _itl_met(record, described, i),
             **described[i],
@@ -58,6 +67,7 @@ def summarise(record: RunRecord) -> dict[str, Any]:
         for name, i in zip(names, indices, strict=True)
     }
     pools, warnings = _pools(whole)
+    warnings += stopping_warnings(whole, record.start_s) + _unmeasured(record, whole, found)
     summary = {
         "schema_version": SCHEMA_VERSION,
         "scenario": record.scenario,
@@ -98,24 +108,41 @@ def _good(record: RunRecord, found: Latencies) -> list[int | None]:
     return good
 
 
-def _counts(record: RunRecord, found: Latencies, good: list[int | None], index: int | None) -> Numbers:
-    """Return counts, rates and attainment of one class, or of all."""
+def _counts(record: RunRecord, found: Latencies, good: list[int | None], index: int | None, rates: Numbers) -> Numbers:
+    """Return counts, `rates` and attainment of one class, or of all."""
     members = [index] if index is not None else list(range(len(record.classes)))
     outcomes = found.outcomes[members].sum(axis=0)
-    duration_s = record.end_s - record.start_s
     asked = [i for i in members if good[i] is not None]
     met = sum(good[i] or 0 for i in asked)
     share = attainment(met, int(found.outcomes[asked].sum())) if asked else math.nan
     return {
         "offered": int(outcomes.sum()),
-        **{OUTCOMES[kind]: int(outcomes[kind]) for kind in _OUTCOMES},
+        **{name: int(count) for name, count in zip(ENDS, outcomes.tolist(), strict=False)},
         **_attempts(int(found.attempts[members].sum()), int(outcomes.sum())),
-        "request_throughput_rps": per_second(int(outcomes[COMPLETED]), duration_s),
-        "output_throughput_tps": per_second(float(found.output_tokens[members].sum()), duration_s),
-        "goodput_rps": per_second(met, duration_s) if asked else math.nan,
+        **rates,
         "slo_attainment": share,
         "slo_met": _met(record, found, good, index, share),
     }
+
+
+def _rates(rates: Ended, index: int | None, duration_s: float) -> Numbers:
+    """Return the rates of one class, or of all: whatever ended in the measurement, whoever arrived before it."""
+    members = slice(None) if index is None else slice(index, index + 1)
+    good = rates.good[members]
+    return {
+        "request_throughput_rps": per_second(float(rates.requests[members].sum()), duration_s),
+        "output_throughput_tps": per_second(float(rates.output_tokens[members].sum()), duration_s),
+        "goodput_rps": math.nan if np.isnan(good).all() else per_second(float(np.nansum(good)), duration_s),
+    }
+
+
+def _unmeasured(record: RunRecord, whole: RunRecord, found: Latencies) -> list[str]:
+    """Return a sentence for each class whose objective has no request left to be judged by."""
+    return [
+        f"class {one.name}: all of its {before:,} requests came before the measurement: its objective counts as not met"
+        for one, before, outcomes in zip(record.classes, whole.offered, found.outcomes, strict=False)
+        if before and not outcomes.sum() and one.slo.attainment is not None
+    ]
 
 
 def _attempts(attempts: int, offered: int) -> Numbers:
@@ -133,7 +160,10 @@ def _lost(lost: LostTokens, index: int | None) -> Numbers:
 
 
 def _met(record: RunRecord, found: Latencies, good: list[int | None], index: int | None, share: float) -> bool | None:
-    """Say whether a class reached the attainment asked for; for all classes, whether each one that asks did."""
+    """Say whether a class reached the attainment asked for; for all classes, whether each one that asks did.
+
+    None of a class without a request to judge by; see `all_met` for what that means for all of them.
+    """
     if index is not None:
         target = record.classes[index].slo.attainment
         return None if target is None or math.isnan(share) else bool(share >= target)
@@ -142,8 +172,10 @@ def _met(record: RunRecord, found: Latencies, good: list[int | None], index: int
         for i, count in enumerate(good)
         if count is not None
     ]
-    answers = [answer for answer in each if answer is not None]
-    return all(answers) if answers else None
+    wanted = [
+        one.slo.attainment is not None for one, count in zip(record.classes, good, strict=True) if count is not None
+    ]
+    return all_met([answer for answer, asks in zip(each, wanted, strict=True) if asks], int(found.outcomes.sum()))
 
 
 def _itl_met(record: RunRecord, described: dict[int | None, Numbers], index: int | None) -> bool | None:

@@ -21,6 +21,7 @@ from servesim.metrics.spool import Spool
 MSER_BATCH = 5
 USUAL_SHARE = 20
 LEAST_REQUESTS = 1_000
+_MOST_OF_CLASS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +66,50 @@ def usual_warmup(requests: int) -> int:
     return requests // USUAL_SHARE
 
 
-def window(record: RunRecord, overloaded: bool) -> Window:
-    """Return the measurement of a run by the record's rule; `overloaded` says that there is no steady state."""
+def window(record: RunRecord) -> Window:
+    """Return the measurement of a run by the record's rule."""
     rule = record.warmup
     if rule.method == "auto":
-        return _automatic(record, overloaded)
+        return _automatic(record)
     if rule.method == "mser5":
         return _by_mser5(record)
     if rule.method == "requests":
         return _from_request(record, int(rule.value), "the number the scenario asks for", "requests")
     if rule.method == "time_s":
-        _, arrival_s = _first_attempts(record)
+        _, arrival_s, _ = _first_attempts(record)
         first = int(np.searchsorted(arrival_s, rule.value))
         return _from_request(record, first, "the time the scenario asks for", "time_s")
     return Window(0, 0.0, rule.reason or "asked for", "none")
 
 
-def _automatic(record: RunRecord, overloaded: bool) -> Window:
-    if overloaded:
-        return Window(0, 0.0, "overloaded: there is no steady state to wait for", "none")
-    if len(record.requests) < LEAST_REQUESTS:
+def _automatic(record: RunRecord) -> Window:
+    """Look at nothing but what was offered: two systems under the same requests then measure the same of them."""
+    requests = len(record.requests) - len(record.retries)
+    if requests < LEAST_REQUESTS:
         return Window(0, 0.0, f"fewer than {LEAST_REQUESTS:,} requests: too few to tell a warm-up", "none")
-    first = usual_warmup(len(record.requests) - len(record.retries))
+    first = usual_warmup(requests)
+    if uneven := _class_left_out(record, first):
+        return Window(0, 0.0, uneven, "none")
     return _from_request(record, first, "the first twentieth, as usual", "auto")
+
+
+def _class_left_out(record: RunRecord, first: int) -> str:
+    """Say which class would lose too much if `first` requests were left out; empty if none.
+
+    Too much is all of it, or more than a tenth and two standard deviations of what chance takes from a class that is
+    spread like all.
+    """
+    which = _first_attempts(record)[2].astype(np.int64)
+    every = np.bincount(which, minlength=len(record.classes))
+    lost = np.bincount(which[:first], minlength=len(record.classes))
+    share = 1 / USUAL_SHARE
+    most = _MOST_OF_CLASS * every + 2 * np.sqrt(share * (1 - share) * every)
+    for index in np.flatnonzero((every > 0) & ((lost > most) | (lost == every))).tolist():
+        name = record.classes[index].name
+        return (
+            f"class {name} would lose {lost[index]:,} of its {every[index]:,} requests: it has a beginning of its own"
+        )
+    return ""
 
 
 def _by_mser5(record: RunRecord) -> Window:
@@ -108,21 +130,21 @@ def _from_request(record: RunRecord, first: int, how: str, method: str) -> Windo
     """Begin at request number `first`; after the last one there is nothing to measure, which is said."""
     if not first:
         return Window(0, 0.0, how, method)
-    _, arrival_s = _first_attempts(record)
+    _, arrival_s, _ = _first_attempts(record)
     if first >= len(arrival_s):
         return Window(len(arrival_s), record.end_s, f"{how}: no request arrived later", method)
     return Window(first, float(arrival_s[first]), how, method)
 
 
-def _first_attempts(record: RunRecord) -> tuple[Floats, Floats]:
-    """Return id and arrival of the first attempt of every request, in order of arrival, each of shape (requests,)."""
-    request_id, arrival_s = record.requests.column("request_id", "arrival_s")
+def _first_attempts(record: RunRecord) -> tuple[Floats, Floats, Floats]:
+    """Return id, arrival and class of the first attempts, in order of arrival, each of shape (requests,)."""
+    request_id, arrival_s, class_index = record.requests.column("request_id", "arrival_s", "class_index")
     if len(record.retries):
         (later,) = record.retries.column("request_id")
         first = ~np.isin(request_id, later)
-        request_id, arrival_s = request_id[first], arrival_s[first]
+        request_id, arrival_s, class_index = request_id[first], arrival_s[first], class_index[first]
     order = np.argsort(request_id)
-    return request_id[order], arrival_s[order]
+    return request_id[order], arrival_s[order], class_index[order]
 
 
 class _Since(Spool):
@@ -161,7 +183,7 @@ def measured(record: RunRecord, left_out: int, start_s: float) -> RunRecord:
     if not left_out:
         return record
     attempts = Attempts(record)
-    ids, _ = _first_attempts(record)
+    ids, _, _ = _first_attempts(record)
     begin = int(ids[left_out]) if left_out < len(ids) else len(record.requests)
 
     def first_of(ids: Floats) -> Floats:

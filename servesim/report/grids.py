@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from servesim.report.numbers import number, percent, seconds, whole_change
+from servesim.request import COMPLETED, ENDS, OUTCOMES
 
 PARTS = {
     "network_s": "network",
@@ -22,7 +23,7 @@ _LATENCIES = {"TTFT": "ttft_s", "TPOT": "tpot_s", "ITL": "itl_s", "E2E": "e2e_s"
 _ALWAYS = ("ttft_s", "e2e_s")
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 LEAST_EFFECT = 0.01
-_LOST = ("rejected", "timed_out", "abandoned", "cancelled", "failed")
+_LOST = tuple(name for name in ENDS if name != OUTCOMES[COMPLETED])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ def _pools(pools: dict[str, Any]) -> Grid:
     # What no pool has is not shown: KV blocks and preemptions of servers that batch whole requests, padding of others.
     no_blocks = all(row[5] == row[6] == "-" and row[7] == "0" for row in grid.rows)
     unpadded = all(row[4] == "-" for row in grid.rows)
-    return _without(grid, (4,) * unpadded + (5, 6, 7) * no_blocks)
+    unbatched = all(row[3] == "-" for row in grid.rows)
+    return _without(grid, (3,) * unbatched + (4,) * unpadded + (5, 6, 7) * no_blocks)
 
 
 def _split(split: dict[str, Any]) -> Grid:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from servesim import Scenario, simulate
 from servesim.engine.settings import EngineSettings
 from servesim.errors import ServesimError
 from servesim.metrics.checks import check
@@ -18,6 +20,18 @@ from servesim.request import COMPLETED, PENDING, TIMED_OUT
 from tests.metrics.records import Job, poisson_jobs, record_of, with_timeouts
 
 CLASSES = (ClassRecord("chat", "main"), ClassRecord("batch", "main"))
+
+
+def test_tokens_of_servers_that_answer_at_the_end_are_those_of_completed_requests() -> None:
+    one = {"arrivals": {"kind": "poisson", "request_rate_rps": 1.5}, "prompt_tokens": 1, "output_tokens": 3}
+    pool = {"engine": {"kind": "request_batching"}, "service_time": {"kind": "constant", "mean_s": 2.0}}
+    workload = {"num_requests": 200, "classes": {"c": {**one, "timeout_s": 3.0}}}
+    record = simulate(Scenario.model_validate({"name": "x", "workload": workload, "pools": {"main": pool}}), 1).record
+    check(record)
+    (outcome,) = record.requests.column("outcome")
+    row = int(np.flatnonzero(outcome == TIMED_OUT)[0])
+    with pytest.raises(ServesimError, match="output tokens"):
+        check(replace(record, requests=damaged(record.requests, "generated_tokens", row, lambda _: 99)))
 
 
 def damaged(spool: Spool, column: str, row: int, change: Callable[[float], float]) -> Spool:
