@@ -7,6 +7,7 @@ import click
 from servesim.cli.group import CommandGroup
 from servesim.cli.list import list_choices
 from servesim.cli.new import new
+from servesim.cli.report import report
 from servesim.cli.run import run
 from servesim.cli.schema import schema
 from servesim.cli.workload import workload
@@ -33,6 +34,7 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(report)
 main.add_command(list_choices)
 main.add_command(schema)
 main.add_command(new)

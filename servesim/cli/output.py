@@ -8,6 +8,8 @@ from pathlib import Path
 from servesim.errors import InputError, Problem
 
 RESULT_FILES = frozenset({"summary.json", "scenario.resolved.yaml", "requests.parquet", "timeseries.parquet"})
+# What a result may hold besides: a run with retries writes the first, `servesim report` the second.
+OPTIONAL_FILES = frozenset({"attempts.parquet", "report.html"})
 PICTURE_FILES = frozenset(f"{name}.{style}" for name in ("latency", "timeline", "causes") for style in ("png", "svg"))
 
 
@@ -29,7 +31,8 @@ def _fault(target: Path, force: bool) -> str | None:
             return "is a file; expected a directory"
         if Path.cwd().is_relative_to(target) or Path.home().is_relative_to(target):
             return "holds the current or the home directory and cannot be replaced"
-        strange = sorted(entry.name for entry in target.iterdir() if entry.name not in RESULT_FILES | PICTURE_FILES)
+        known = RESULT_FILES | OPTIONAL_FILES | PICTURE_FILES
+        strange = sorted(entry.name for entry in target.iterdir() if entry.name not in known)
         if strange and not force:
             return f"is not (only) a servesim result: it holds {strange[0]!r}; --force deletes it all"
     parent = next(folder for folder in target.parents if folder.exists())

@@ -19,14 +19,14 @@ PART_WORDS = {
     "preemption_s": "preemption",
     "host_s": "the device waiting for the host",
 }
-_QUEUE_WORDS = {
+QUEUE_WORDS = {
     "max_num_batched_tokens": "for room in the token budget (max_num_batched_tokens)",
     "max_num_seqs": "for one of max_num_seqs places",
     "num_gpu_blocks": "for free KV blocks",
     "iteration_under_way": "for the iteration under way to end",
     "servers": "for an instance to be free",
 }
-_STATE_WORDS = {
+STATE_WORDS = {
     "max_num_batched_tokens": "with a full token budget (max_num_batched_tokens)",
     "max_num_seqs": "at max_num_seqs",
     "num_gpu_blocks": "short of KV blocks",
@@ -36,7 +36,7 @@ _STATE_WORDS = {
     "some_servers": "with some instances busy",
     "idle": "idle",
 }
-_BOTTLENECK_WORDS = {
+BOTTLENECK_WORDS = {
     "network": "the network",
     "retries": "attempts that failed",
     "admission": "admission before the queue",
@@ -71,7 +71,7 @@ def cause_sentences(why: dict[str, Any]) -> list[str]:
     told = [sentence for title, one in known.items() for sentence in _made_of(title, one)]
     sentences = list(dict.fromkeys(told))  # of one overloaded queue, both latencies say the same
     sentences += [_at_limits(pool, shares) for pool, shares in why["time_at_limit"].items()]
-    bottlenecks = {title: _BOTTLENECK_WORDS[one["bottleneck"]] for title, one in known.items()}
+    bottlenecks = {title: BOTTLENECK_WORDS[one["bottleneck"]] for title, one in known.items()}
     if len(set(bottlenecks.values())) == 1:
         sentences.append(f"Bottleneck of {' and '.join(f'p99 {t}' for t in bottlenecks)}: {bottlenecks.popitem()[1]}.")
     else:
@@ -90,21 +90,21 @@ def _made_of(title: str, one: dict[str, Any]) -> list[str]:
     queue = one["queue_s"]
     waited = sum(queue.values())
     if waited > 0 and parts["queue_s"] / total >= 2 * _WORTH_SAYING:
-        reasons = sorted(((seconds_ / waited, _QUEUE_WORDS[name]) for name, seconds_ in queue.items()), reverse=True)
+        reasons = sorted(((seconds_ / waited, QUEUE_WORDS[name]) for name, seconds_ in queue.items()), reverse=True)
         named = [f"{whole_percent(share)} is {words}" for share, words in reasons if share >= _WORTH_SAYING]
         sentences.append(f"Of that queueing, {listed(named)}.")
     return sentences
 
 
 def _at_limits(pool: str, shares: dict[str, float]) -> str:
-    ordered = sorted(((share, _STATE_WORDS[name]) for name, share in shares.items()), reverse=True)
+    ordered = sorted(((share, STATE_WORDS[name]) for name, share in shares.items()), reverse=True)
     named = [f"{whole_percent(share)} {words}" for share, words in ordered if share >= 0.005]
     return f"Pool {pool} spent its time: {listed(named)}."
 
 
 def change_sentences(changes: dict[str, Any]) -> list[str]:
     """Return which of the changes tried helped most, each measure with its figures, and how the runs were made."""
-    sentences = [sentence for name in _MEASURES if (sentence := _best(changes, name))]
+    sentences = best_changes(changes)
     runs = f"the whole workload, {changes['requests']:,} requests" if changes["whole_workload"] else ""
     runs = runs or f"the first {changes['requests']:,} requests of the workload"
     sentences.append(f"Verified by running {runs}, again under the same seed with one change at a time.")
@@ -120,6 +120,11 @@ def change_sentences(changes: dict[str, Any]) -> list[str]:
         sentences.append(f"Less than 1 % from {listed(idle)}.")
     sentences += [f"Not tried: {short_setting(one['set'], changes)} ({one['reason']})." for one in changes["skipped"]]
     return sentences
+
+
+def best_changes(changes: dict[str, Any]) -> list[str]:
+    """Return for each measure which of the changes tried helped it most, with the figures."""
+    return [sentence for name in _MEASURES if (sentence := _best(changes, name))]
 
 
 def _best(changes: dict[str, Any], measure: str) -> str:
