@@ -11,16 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from servesim.experiment.compare import Comparison, compare
     from servesim.experiment.result import Result
     from servesim.experiment.simulate import simulate
     from servesim.scenario.load import load
     from servesim.scenario.schema import Scenario
 
-__all__ = ["Result", "Scenario", "load", "simulate"]
+__all__ = ["Comparison", "Result", "Scenario", "compare", "load", "simulate"]
 
 _WHERE = {
+    "Comparison": "servesim.experiment.compare",
     "Result": "servesim.experiment.result",
     "Scenario": "servesim.scenario.schema",
+    "compare": "servesim.experiment.compare",
     "load": "servesim.scenario.load",
     "simulate": "servesim.experiment.simulate",
 }

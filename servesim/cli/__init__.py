@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from servesim.cli.check import check
+from servesim.cli.compare import compare
 from servesim.cli.group import CommandGroup
 from servesim.cli.list import list_choices
 from servesim.cli.new import new
@@ -18,10 +20,12 @@ Examples:
   servesim run chat.yaml
   servesim run chat.yaml --set pools.main.replicas=4 --seed 7 -o results/chat
   servesim run chat.yaml --format json | jq .
+  servesim compare a.yaml b.yaml
+  servesim check chat.yaml --baseline servesim-baseline.yaml
 
 \b
 Exit codes: 0 fine; 1 failed at run time; 2 bad input or usage; 3 SLO missed (--strict);
-4 a limit reached, or overload (--strict); 130 interrupted.
+4 a limit reached, or overload (--strict); 5 an inconclusive check; 130 interrupted.
 """
 
 
@@ -35,6 +39,8 @@ def main() -> None:
 
 main.add_command(run)
 main.add_command(report)
+main.add_command(compare)
+main.add_command(check)
 main.add_command(list_choices)
 main.add_command(schema)
 main.add_command(new)

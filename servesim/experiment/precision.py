@@ -50,7 +50,7 @@ def replicate_until(
     if checked_number(most, "max-replications") < LEAST_REPLICATIONS:
         raise InputError(f"max-replications: at least {LEAST_REPLICATIONS}, not {most}")
     runs = Runs(scenario, seed, workers, first_progress)
-    wanted = _wanted(runs.summaries[0], metrics)
+    wanted = wanted_metrics(runs.summaries[0], metrics)
     count, last = LEAST_REPLICATIONS, ""
     while True:
         # A few at a time keep the workers busy; those beyond the one at which to stop are forgotten.
@@ -88,10 +88,10 @@ def stopping_warning(found: Replications) -> str | None:
     return f"precision {100 * stopping['precision']:g} % not reached in {len(found)} replications: {', '.join(said)}"
 
 
-def _wanted(summary: dict[str, Any], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def wanted_metrics(summary: dict[str, Any], metrics: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the paths into `classes` of the metrics asked for."""
     classes = summary["classes"]
-    known = {name: path for name, path in _paths(classes).items() if _at(classes, path) is not None}
+    known = {name: path for name, path in metric_paths(classes).items() if number_at(classes, path) is not None}
     if not metrics:
         return {name: known[name] for name in HEADLINES if name in known}
     for name in metrics:
@@ -102,7 +102,8 @@ def _wanted(summary: dict[str, Any], metrics: Sequence[str]) -> dict[str, tuple[
     return {name: known[name] for name in metrics}
 
 
-def _paths(classes: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+def metric_paths(classes: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return, by name, the path into `classes` of every number that has a name (`chat.e2e_s.p99`)."""
     found = {}
     for name, one in classes.items():
         for key, value in one.items():
@@ -113,7 +114,8 @@ def _paths(classes: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
+def number_at(tree: Any, path: tuple[str, ...]) -> Any:
+    """Return what is at a path; None where it is not defined."""
     for step in path:
         tree = tree[step]
     return tree
@@ -126,7 +128,7 @@ def _widths(runs: Runs, number: int, wanted: dict[str, tuple[str, ...]]) -> dict
     means = combined(summaries, {})["classes"]
     found = {}
     for name, path in wanted.items():
-        interval, value = _at(intervals, path), _at(means, path)
+        interval, value = number_at(intervals, path), number_at(means, path)
         if "reason" in interval:
             found[name] = math.nan
         else:

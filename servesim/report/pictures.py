@@ -7,6 +7,8 @@ in black and white says the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,31 +43,38 @@ def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str
     A picture that would be empty, because no request completed or nothing ran, is left out; the names of those are
     returned.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     from servesim.report.picture_causes import causes
     from servesim.report.picture_latency import latency
     from servesim.report.picture_timeline import timeline
 
     window = summary["measurement"]
     counted = measured(record, window["left_out"], window["start_s"])
-    left_out: list[str] = []
+    left_out = []
+    for name, fill in (("latency", latency), ("timeline", timeline), ("causes", causes)):
+        shown = counted if fill is latency else record
+        if not save_picture(partial(fill, record=shown, summary=summary), directory / f"{name}.{style}"):
+            left_out.append(name)
+    return left_out
+
+
+def save_picture(fill: Callable[[Figure], bool], path: Path) -> bool:
+    """Let `fill` draw on a new figure and write it to `path`, in the format that its suffix says, if it drew anything.
+
+    Returns whether it did.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    style = path.suffix.removeprefix(".")
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the user's own: pictures are the same everywhere
         settings: Any = matplotlib.rcParams  # their type lists every key, and differs between versions
         settings.update(_STYLE)
-        for name, fill in (("latency", latency), ("timeline", timeline), ("causes", causes)):
-            figure = Figure(layout="constrained")
-            FigureCanvasAgg(figure)
-            if fill(figure, counted if fill is latency else record, summary):
-                _save(figure, directory / f"{name}.{style}", style)
-            else:
-                left_out.append(name)
-    return left_out
-
-
-def _save(figure: Figure, path: Path, style: str) -> None:
-    metadata = {"Software": None} if style == "png" else {"Date": None, "Creator": None}
-    figure.savefig(path, format=style, dpi=_DPI, metadata=metadata)
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        drawn = fill(figure)
+        if drawn:
+            metadata = {"Software": None} if style == "png" else {"Date": None, "Creator": None}
+            figure.savefig(path, format=style, dpi=_DPI, metadata=metadata)
+    return drawn

@@ -23,25 +23,25 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     sure = interval_grid(summary)
     for grid in (*grids(summary), *([sure] if sure.rows else [])):
         console.print()
-        console.print(_table(grid))
+        console.print(rich_table(grid))
     console.print()
     for line in (*interval_lines(summary), *validation_lines(summary)):
-        _print(console, line, style="dim")
+        print_paragraph(console, line, style="dim")
     why = summary.get("why", {})
     if tried := why.get("changes"):
         console.print()
-        console.print(_table(changes_grid(tried)))
+        console.print(rich_table(changes_grid(tried)))
     if words := why.get("words"):
         console.print()
         if "replications" in summary:
             _print(console, "Of replication 0:", style="dim")
         for sentence in words:
-            _print(console, sentence, start="- ")
+            print_paragraph(console, sentence, start="- ")
     for warning in summary["warnings"]:
-        _print(console, f"WARNING {warning}", style="bold yellow")
+        print_paragraph(console, f"WARNING {warning}", style="bold yellow")
 
 
-def _print(console: Console, text: str, start: str = "", style: str = "") -> None:
+def print_paragraph(console: Console, text: str, start: str = "", style: str = "") -> None:
     """Print a paragraph in whole words; a number stays with its unit."""
     kept = _UNIT.sub("\\1\u00a0\\2", text)
     lines = wrap(start + kept, console.width, subsequent_indent=" " * len(start), break_on_hyphens=False)
@@ -49,7 +49,8 @@ def _print(console: Console, text: str, start: str = "", style: str = "") -> Non
         console.print(escape(line.replace("\u00a0", " ")), style=style, highlight=False, soft_wrap=True)
 
 
-def _table(grid: Grid) -> Table:
+def rich_table(grid: Grid) -> Table:
+    """Return a table for the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 1 if grid.tight else 2, 0, 0), header_style="bold")
     table.add_column(grid.headers[0], overflow="fold")
     for header in grid.headers[1:]:

@@ -1,0 +1,116 @@
+"""A comparison of two scenarios in words and tables, for a terminal or as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from servesim.report.grids import PARTS, Grid
+from servesim.report.markdown import escaped, markdown_table
+from servesim.report.numbers import change, number, percent, seconds
+from servesim.report.table import print_paragraph, rich_table
+
+_PARTS = {**PARTS, "tail_shape_s": "shape of the tail"}
+_SHORT = {"ttft_s": "TTFT", "e2e_s": "E2E"}
+_LEAST_SHOWN = 0.005
+
+
+def print_comparison(summary: dict[str, Any], console: Console) -> None:
+    """Print what `Comparison.summary` holds."""
+    console.print(f"[bold]{escape(comparison_title(summary))}[/bold]", highlight=False)
+    for grid in (metrics_grid(summary), why_grid(summary)):
+        if grid.rows:
+            console.print()
+            console.print(rich_table(grid))
+    console.print()
+    for sentence in sentences(summary):
+        print_paragraph(console, sentence, style="dim")
+
+
+def comparison_markdown(summary: dict[str, Any]) -> str:
+    """Return what `Comparison.summary` holds as GitHub-flavoured Markdown, ending in a line break."""
+    parts = [f"### {escaped(comparison_title(summary))}"]
+    parts += [markdown_table(grid) for grid in (metrics_grid(summary), why_grid(summary)) if grid.rows]
+    parts += [f"*{escaped(sentence)}*" for sentence in sentences(summary)]
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison_title(summary: dict[str, Any]) -> str:
+    """Return what was compared, and how often."""
+    both = summary["a"], summary["b"]
+    names = f"{both[0]}: B against A" if both[0] == both[1] else f"{both[1]} (B) against {both[0]} (A)"
+    return f"{names}, {summary['replications']} paired replications"
+
+
+def metrics_grid(summary: dict[str, Any]) -> Grid:
+    """Return one row for each metric: both means, the relative change with its interval, the verdict."""
+    grid = Grid(("metric", "A", "B", "change", "interval (%)", "verdict"), tight=True)
+    for name, one in summary["metrics"].items():
+        grid.rows.append(
+            (
+                name,
+                metric_value(name, one["a"]),
+                metric_value(name, one["b"]),
+                change(one["relative"]),
+                "-" if one["low"] is None else f"{100 * one['low']:+.1f} to {100 * one['high']:+.1f}",
+                one["verdict"],
+            )
+        )
+    return grid
+
+
+def why_grid(summary: dict[str, Any]) -> Grid:
+    """Return what each part contributes to the change of each latency; parts that are nowhere seen are left out."""
+    found = summary["why"]
+    heads = [f"{_SHORT[name.split('.')[0]]} {name.split('.')[1]}" for name in found]
+    grid = Grid(("B - A", *heads))
+    if not found:
+        return grid
+    grid.rows.append(("whole change", *(signed(one["change_s"]) for one in found.values())))
+    for part, title in _PARTS.items():
+        cells = [one["parts"].get(part) for one in found.values()]
+        if any(cell and _seen(cell["change_s"], one) for cell, one in zip(cells, found.values(), strict=True)):
+            grid.rows.append((title, *("" if cell is None else signed(cell["change_s"]) for cell in cells)))
+    return grid
+
+
+def _seen(change_s: float, one: dict[str, Any]) -> bool:
+    largest = max(abs(part["change_s"]) for part in one["parts"].values())
+    return bool(largest > 0 and abs(change_s) >= _LEAST_SHOWN * largest)
+
+
+def sentences(summary: dict[str, Any]) -> list[str]:
+    """Return how the verdicts are to be read, and what disturbs them."""
+    level = 1 - summary["confidence"]
+    looks = (
+        ""
+        if summary["looks"] == 1
+        else f", divided among up to {summary['looks']} looks at growing numbers of replications"
+    )
+    lines = [
+        "Means over replications, the r-th of A and of B under the same random numbers. "
+        f"Intervals: {100 * (1 - level):g} %{looks}. Better and worse: a difference is shown; practically equal: shown "
+        f"to be below {percent(summary['margin'])}. Each kind of statement is wrong with at most 5 % in all metrics "
+        "together (Holm)."
+    ]
+    undecided = [name for name, one in summary["metrics"].items() if one["verdict"] == "no difference shown"]
+    if undecided:
+        lines.append(f"Not decided: {', '.join(undecided)}; more replications (--max-replications) may do it.")
+    for side, overloaded in summary["overloaded"].items():
+        if overloaded:
+            lines.append(f"WARNING {side.upper()} is overloaded: its latencies depend on how long a run lasts.")
+    return lines
+
+
+def metric_value(metric: str, value: float | None) -> str:
+    """Return a metric's value as people read it: times with their unit, attainment in percent."""
+    if metric.endswith("slo_attainment"):
+        return percent(value)
+    return number(value) if metric.endswith(("_rps", "_tps")) else seconds(value)
+
+
+def signed(value_s: float) -> str:
+    """Return a change of a time with its sign."""
+    return "0" if value_s == 0 else ("+" if value_s > 0 else "-") + seconds(abs(value_s))
