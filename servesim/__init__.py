@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from servesim.experiment.compare import Comparison, compare
     from servesim.experiment.result import Result
     from servesim.experiment.simulate import simulate
+    from servesim.experiment.sweep import sweep
     from servesim.scenario.load import load
     from servesim.scenario.schema import Scenario
 
-__all__ = ["Comparison", "Result", "Scenario", "compare", "load", "simulate"]
+__all__ = ["Comparison", "Result", "Scenario", "compare", "load", "simulate", "sweep"]
 
 _WHERE = {
     "Comparison": "servesim.experiment.compare",
@@ -26,6 +27,7 @@ _WHERE = {
     "compare": "servesim.experiment.compare",
     "load": "servesim.scenario.load",
     "simulate": "servesim.experiment.simulate",
+    "sweep": "servesim.experiment.sweep",
 }
 
 

@@ -12,6 +12,7 @@ from servesim.cli.new import new
 from servesim.cli.report import report
 from servesim.cli.run import run
 from servesim.cli.schema import schema
+from servesim.cli.sweep import sweep
 from servesim.cli.workload import workload
 
 _EPILOG = """
@@ -22,6 +23,7 @@ Examples:
   servesim run chat.yaml --format json | jq .
   servesim compare a.yaml b.yaml
   servesim check chat.yaml --baseline servesim-baseline.yaml
+  servesim sweep chat.yaml --vary pools.main.replicas=1,2,4 --replications 5 -o results/sweep
 
 \b
 Exit codes: 0 fine; 1 failed at run time; 2 bad input or usage; 3 SLO missed (--strict);
@@ -41,6 +43,7 @@ main.add_command(run)
 main.add_command(report)
 main.add_command(compare)
 main.add_command(check)
+main.add_command(sweep)
 main.add_command(list_choices)
 main.add_command(schema)
 main.add_command(new)

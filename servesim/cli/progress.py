@@ -61,6 +61,29 @@ def steps_bar(what: str, *, enabled: bool) -> Iterator[Callable[[int, int], None
         yield show
 
 
+@contextmanager
+def points_bar(*, enabled: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a callback that is told (done, of) of a sweep's points and shows the remaining time, or None.
+
+    Points that are there from the start, from a sweep that is resumed, say nothing of how long the others take.
+    """
+    if not enabled or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=600) as bar:
+        task = bar.add_task("points", start=False)
+
+        def show(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of, description=f"{done} of {of} points")
+            bar.start_task(task)
+
+        yield show
+
+
 def expected_requests(scenario: Scenario) -> int | None:
     """Return how many requests the scenario will offer, if it says so."""
     total = 0

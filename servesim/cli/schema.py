@@ -20,12 +20,13 @@ Examples:
 
 @click.command("schema", epilog=_EPILOG)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, replacing it.")
+@click.option("--sweep", "of_sweeps", is_flag=True, help="Of sweep documents instead.")
 @debug_option
-def schema(output: Path | None) -> None:
+def schema(output: Path | None, of_sweeps: bool) -> None:
     """Print the JSON Schema (draft 2020-12) of scenarios, with which editors complete and check them."""
-    from servesim.scenario.json_schema import scenario_schema
+    from servesim.scenario.json_schema import scenario_schema, sweep_schema
 
-    text = json.dumps(scenario_schema(), indent=2, allow_nan=False)
+    text = json.dumps(sweep_schema() if of_sweeps else scenario_schema(), indent=2, allow_nan=False)
     if output is None:
         click.echo(text)
     else:

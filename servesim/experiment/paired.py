@@ -35,13 +35,7 @@ class Paired:
         refusal = self.a.refusal(*path) or self.b.refusal(*path) or self._unlike()
         if refusal:
             return Interval(float("nan"), reason=refusal)
-        found = self.differences(*path)
-        missing = len(self.a) - len(found)
-        if missing:
-            return Interval(float("nan"), reason=f"not defined in {missing} of {len(self.a)} replications")
-        if len(found) > 1 and min(found) == max(found):
-            return Interval(found[0], reason="the same in all replications: no spread to judge by")
-        return across_replications(found)
+        return difference_interval(self.differences(*path), len(self.a))
 
     def _unlike(self) -> str:
         """Say in how many pairs the warm-up differs though the same was offered, or its rule; empty if in none."""
@@ -60,6 +54,16 @@ class Paired:
 def _offered(summary: dict[str, Any]) -> int:
     """Return how many requests were offered, the warm-up included."""
     return int(summary["classes"]["all"]["offered"] + summary["measurement"]["left_out"])
+
+
+def difference_interval(differences: list[float], replications: int) -> Interval:
+    """Return the mean of paired differences with its 95 % interval; refused where one is missing or all are equal."""
+    missing = replications - len(differences)
+    if missing:
+        return Interval(float("nan"), reason=f"not defined in {missing} of {replications} replications")
+    if len(differences) > 1 and min(differences) == max(differences):
+        return Interval(differences[0], reason="the same in all replications: no spread to judge by")
+    return across_replications(differences)
 
 
 def paired(

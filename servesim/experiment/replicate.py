@@ -71,6 +71,11 @@ class Replications:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """One summary of all: counts are totals, all else means; with intervals and seeds. "why" is replication 0's."""
+        return {**self.numbers, "why": self.first.summary["why"]}
+
+    @cached_property
+    def numbers(self) -> dict[str, Any]:
+        """The summary without "why", which costs more."""
         classes = self.scenario.workload.classes.items()
         whole = combined(self.summaries, {name: spec.slo.attainment for name, spec in classes})
         stopping = {} if self.stopping is None else {"stopping": self.stopping}
@@ -78,8 +83,7 @@ class Replications:
         return {
             **whole,
             "replications": {"number": len(self), "seeds": self.seeds, **stopping},
-            "intervals": {**intervals, "calibration": self.first.summary["intervals"]["calibration"]},
-            "why": self.first.summary["why"],
+            "intervals": {**intervals, "calibration": self.first.calibration_error},
         }
 
     def result(self, replication: int) -> Result:

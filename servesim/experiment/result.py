@@ -29,13 +29,9 @@ class Result:
     def summary(self) -> dict[str, Any]:
         """The summary of docs/metrics.md and docs/reading-results.md: plain data, ready for JSON."""
         from servesim.experiment.why import why
-        from servesim.metrics.run_intervals import run_intervals
-        from servesim.provenance import calibration_error
 
         summary = self.numbers
-        intervals = run_intervals(self.record, self.measured, summary, not self.steady)
-        intervals["calibration"] = calibration_error(self.record.provenance["validation"])
-        return {**summary, "intervals": intervals, "why": why(self.record, self.scenario, summary)}
+        return {**summary, "intervals": self.intervals, "why": why(self.record, self.scenario, summary)}
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
@@ -43,6 +39,21 @@ class Result:
         from servesim.metrics.summary import summarise
 
         return summarise(self.record)
+
+    @cached_property
+    def intervals(self) -> dict[str, Any]:
+        """The "intervals" of the summary."""
+        from servesim.metrics.run_intervals import run_intervals
+
+        found = run_intervals(self.record, self.measured, self.numbers, not self.steady)
+        return {**found, "calibration": self.calibration_error}
+
+    @property
+    def calibration_error(self) -> dict[str, Any]:
+        """The error of the service times, which no number of runs makes smaller."""
+        from servesim.provenance import calibration_error
+
+        return calibration_error(self.record.provenance["validation"])
 
     @property
     def measured(self) -> RunRecord:

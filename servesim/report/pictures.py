@@ -7,8 +7,8 @@ in black and white says the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +49,13 @@ def draw(record: RunRecord, summary: dict[str, Any], directory: Path, style: str
 
     window = summary["measurement"]
     counted = measured(record, window["left_out"], window["start_s"])
-    left_out = []
+    left_out: list[str] = []
     for name, fill in (("latency", latency), ("timeline", timeline), ("causes", causes)):
-        shown = counted if fill is latency else record
-        if not save_picture(partial(fill, record=shown, summary=summary), directory / f"{name}.{style}"):
-            left_out.append(name)
+        with styled_figure() as figure:
+            if fill(figure, counted if fill is latency else record, summary):
+                save(figure, directory / f"{name}.{style}", style)
+            else:
+                left_out.append(name)
     return left_out
 
 
@@ -62,19 +64,30 @@ def save_picture(fill: Callable[[Figure], bool], path: Path) -> bool:
 
     Returns whether it did.
     """
+    with styled_figure() as figure:
+        drawn = fill(figure)
+        if drawn:
+            save(figure, path, path.suffix.removeprefix("."))
+    return drawn
+
+
+@contextmanager
+def styled_figure() -> Iterator[Figure]:
+    """Yield an empty figure in the style of all pictures, which holds while it is drawn and saved."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    style = path.suffix.removeprefix(".")
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the user's own: pictures are the same everywhere
         settings: Any = matplotlib.rcParams  # their type lists every key, and differs between versions
         settings.update(_STYLE)
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
-        drawn = fill(figure)
-        if drawn:
-            metadata = {"Software": None} if style == "png" else {"Date": None, "Creator": None}
-            figure.savefig(path, format=style, dpi=_DPI, metadata=metadata)
-    return drawn
+        yield figure
+
+
+def save(figure: Figure, path: Path, style: str) -> None:
+    """Write a figure as `style` ("png" or "svg"), whatever the path ends with."""
+    metadata = {"Software": None} if style == "png" else {"Date": None, "Creator": None}
+    figure.savefig(path, format=style, dpi=_DPI, metadata=metadata)

@@ -34,7 +34,7 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     if words := why.get("words"):
         console.print()
         if "replications" in summary:
-            _print(console, "Of replication 0:", style="dim")
+            print_paragraph(console, "Of replication 0:", style="dim")
         for sentence in words:
             print_paragraph(console, sentence, start="- ")
     for warning in summary["warnings"]:

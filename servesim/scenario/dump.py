@@ -66,7 +66,7 @@ def to_yaml(scenario: Scenario) -> str:
     their absolute paths.
     """
     text: str = yaml.dump(
-        _plain(scenario),
+        plain_scenario(scenario),
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
@@ -76,13 +76,20 @@ def to_yaml(scenario: Scenario) -> str:
     return text
 
 
-def _plain(value: Any) -> Any:
+def plain_scenario(scenario: Scenario) -> dict[str, Any]:
+    """Return what `to_yaml` writes, as plain data."""
+    found: dict[str, Any] = plain_value(scenario)
+    return found
+
+
+def plain_value(value: Any) -> Any:
+    """Return a part of a scenario (a policy, a law, ...) as the plain data that a scenario file would hold."""
     if fields := schema_fields(type(value)):
         items = ((name, getattr(value, name), field.default) for name, field in fields.items())
-        return {name: _plain(item) for name, item, default in items if item is not None or default is not None}
+        return {name: plain_value(item) for name, item, default in items if item is not None or default is not None}
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        parts = [_plain(item) for item in value]
+        parts = [plain_value(item) for item in value]
         return parts if any(isinstance(part, dict | list) for part in parts) else _Row(parts)
     return value

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from servesim.scenario.schema import Scenario, refresh
+from servesim.scenario.sweep_spec import SweepDocument
 
 _UNITS = {
     "_bytes_per_s": "bytes/s",
@@ -35,8 +36,16 @@ def scenario_schema() -> Node:
     What the schema cannot say (rules over several keys, names that must exist) is checked when a scenario is loaded.
     """
     refresh()
-    schema = Scenario.model_json_schema(ref_template="#/$defs/{model}")
-    head = {"$schema": GenerateJsonSchema.schema_dialect, "title": "servesim scenario"}
+    return _with_head(Scenario.model_json_schema(ref_template="#/$defs/{model}"), "servesim scenario")
+
+
+def sweep_schema() -> Node:
+    """Return the JSON Schema (draft 2020-12) of a sweep in a file of its own."""
+    return _with_head(SweepDocument.model_json_schema(ref_template="#/$defs/{model}"), "servesim sweep")
+
+
+def _with_head(schema: Node, title: str) -> Node:
+    head = {"$schema": GenerateJsonSchema.schema_dialect, "title": title}
     described = _described(schema)
     return {**head, **{key: value for key, value in described.items() if key != "title"}}
 

@@ -45,12 +45,29 @@ def parse(
     _refuse_other_than_mapping(document)
     root, problems = overridden(document.root, overrides)
     problems += document.problems
-    problems += with_absolute_paths(root, Folders(Path(folder), allow_paths))
-    scenario, schema_faults = _validated(root)
-    problems += schema_faults
+    scenario, faults = validated(root, folder, allow_paths)
+    problems += faults
     if scenario is None or problems:
         raise InputError(in_order(problems))
     return scenario
+
+
+def parse_root(text: str, file: str) -> Node:
+    """Return the document in `text` as nodes, to be `validated`. Raises InputError where it is no YAML mapping."""
+    document = parse_document(text, file)
+    _refuse_other_than_mapping(document)
+    if document.problems:
+        raise InputError(in_order(document.problems))
+    return document.root
+
+
+def validated(
+    root: Node, folder: str | Path, allow_paths: Sequence[str | Path] = ()
+) -> tuple[Scenario | None, list[Problem]]:
+    """Return the scenario of a document, None where it has none, and every problem; file names become absolute."""
+    problems = with_absolute_paths(root, Folders(Path(folder), allow_paths))
+    scenario, faults = _validated(root)
+    return scenario, problems + faults
 
 
 def _refuse_other_than_mapping(document: Document) -> None:

@@ -21,9 +21,16 @@ def overridden(root: Node, overrides: Sequence[str]) -> tuple[Node, list[Problem
     return root, problems
 
 
+def with_value(root: Node, name: str, value: Node) -> Node:
+    """Return the document with the node `value` at the dotted place `name`; InputError where it cannot be set."""
+    if not all(name.split(".")) or name.count(".") >= MAX_DEPTH:
+        raise InputError(Problem(f"{shortened(name)!r} is no path; such as pools.main.replicas", "", *value.mark))
+    return _placed(root, name.split("."), value, name, ())
+
+
 def is_override(mark: Mark) -> bool:
-    """Return whether the mark is of a value that was set, not read from the file."""
-    return mark.file.startswith("--set ")
+    """Return whether the mark is of a value that was set on the command line or in Python, not read from a file."""
+    return mark.file.startswith(("--set ", "--vary "))
 
 
 def _parsed(text: str) -> tuple[str, Node]:
@@ -66,7 +73,7 @@ def _placed(node: Node, steps: Sequence[str], value: Node, name: str, done: tupl
         return value
     copy = Node(node.value, node.mark, node.faulty)
     if isinstance(node.value, list):
-        index = _index(node.value, steps[0], name, done)
+        index = _index(node.value, steps[0], value.mark, done)
         child = _placed(node.value[index], steps[1:], value, name, (*done, steps[0]))
         copy.value = [*node.value[:index], child, *node.value[index + 1 :]]
         return copy
@@ -89,9 +96,9 @@ def _key_length(entries: dict[str, Entry], steps: Sequence[str]) -> int:
     return next((length for length in lengths if ".".join(steps[:length]) in entries), 1)
 
 
-def _index(items: list[Node], step: str, name: str, done: tuple[str, ...]) -> int:
+def _index(items: list[Node], step: str, mark: Mark, done: tuple[str, ...]) -> int:
     index = int(step) if step.isascii() and step.isdecimal() and len(step) < 8 else -1
     if not 0 <= index < len(items):
         message = f"{'.'.join(done)} is a list: expected an index from 0 to {len(items) - 1}, got {shortened(step)!r}"
-        raise InputError(Problem(message, file=f"--set {shortened(name, 200)}"))
+        raise InputError(Problem(message, "", *mark))
     return index

@@ -100,7 +100,7 @@ def _problem(fault: Fault) -> Problem:
 
 def placed(message: str, path: str, mark: Mark) -> Problem:
     """Return a problem at a mark; what an override set is called by the override's own path."""
-    return Problem(message, "" if mark.file == f"--set {path}" else path, *mark)
+    return Problem(message, "" if mark.file in (f"--set {path}", f"--vary {path}") else path, *mark)
 
 
 def _named_place(place: Place, message: str) -> tuple[Place, str] | None:

@@ -17,6 +17,7 @@ from servesim.policies.routing.round_robin import RoundRobin
 from servesim.registry import Kind, Named, Spec, kinds
 from servesim.scenario.measurement import MeasurementSpec
 from servesim.scenario.schema_forms import DefaultKind, NameOr
+from servesim.scenario.sweep_spec import SweepSpec
 from servesim.service_time.base import ServiceTimeSpec
 from servesim.service_time.by_class import ByClass
 from servesim.service_time.calibrated import Calibrated
@@ -178,6 +179,7 @@ class Scenario(Spec):
     client: ClientSpec = Field(default_factory=ClientSpec)
     measurement: MeasurementSpec = Field(default_factory=MeasurementSpec, description="what of a run is measured")
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
+    sweep: SweepSpec | None = Field(None, description="what `servesim sweep` varies; a run takes no notice of it")
 
     @model_validator(mode="after")
     def _classes_find_their_pool(self) -> Self:

@@ -1,6 +1,6 @@
 """How fast servesim is, as ratios inside one run: `python -m tests.bench [--requests N] [--repeat K] [--million]`.
 
-`--queues` compares a plain queue with other simulators instead, see queues.py.
+`--queues` compares a plain queue with other simulators instead, see queues.py; `--sweep` measures sweeps.
 
 Machines differ and are shared, so the figures to quote are ratios to two yardsticks measured in turn with the
 workloads: a bare heapq loop, and the step-by-step reference engine. Seconds are CPU seconds of this process; of
@@ -23,6 +23,7 @@ from pathlib import Path
 from servesim import Scenario, load, simulate
 from servesim.metrics.checks import check
 from tests.bench.queues import queues
+from tests.bench.sweeps import sweeps
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios" / "bench"
 LOAD = {"w1": 0.75, "w2": 3.0}
@@ -176,9 +177,13 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--million", action="store_true", help="also measure the memory of a million requests")
     parser.add_argument("--queues", action="store_true", help="only M/M/10 beside SimPy and Ciw")
+    parser.add_argument("--sweep", action="store_true", help="only what a sweep costs beyond its simulations")
     options = parser.parse_args()
     if options.queues:
         queues(options.requests, options.repeat)
+        return
+    if options.sweep:
+        sweeps()
         return
     workloads(options.requests, options.repeat)
     print()

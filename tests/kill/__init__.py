@@ -1,0 +1,1 @@
+"""Sweeps killed at random moments."""
