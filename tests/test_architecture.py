@@ -21,7 +21,7 @@ FLOORS = [
     {"metrics", "policies"},
     {"engine", "system"},
     {"scenario"},
-    {"provenance"},
+    {"provenance", "deploy"},
     {"experiment"},
     {"check"},
     {"report", "calibrate"},

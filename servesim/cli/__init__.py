@@ -9,6 +9,7 @@ from servesim.cli.compare import compare
 from servesim.cli.group import CommandGroup
 from servesim.cli.list import list_choices
 from servesim.cli.new import new
+from servesim.cli.plan import plan
 from servesim.cli.report import report
 from servesim.cli.run import run
 from servesim.cli.schema import schema
@@ -47,4 +48,5 @@ main.add_command(sweep)
 main.add_command(list_choices)
 main.add_command(schema)
 main.add_command(new)
+main.add_command(plan)
 main.add_command(workload)

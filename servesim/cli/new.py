@@ -15,6 +15,8 @@ Examples:
   servesim new -o chat.yaml
   servesim new --model llama-3.1-70b --gpu h100 --rate 2 --slo-ttft 0.5 -o chat.yaml
   servesim new --model ./config.json --gpu l40s -o mine.yaml
+  servesim new --from 'vllm serve Qwen/Qwen3-8B -tp 2 --max-num-seqs 128' --gpu h100 --rate 4
+  servesim new --from docker-compose.yaml --gpu l40s -o mine.yaml
   servesim new --example chat-llama31-8b-a100 -o chat.yaml
 """
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -36,18 +38,26 @@ _COUNT = click.IntRange(min=1)
 @click.option("--slo-ttft", "ttft_s", type=_POSITIVE, help="Time to first token, seconds.")
 @click.option("--slo-tpot", "tpot_s", type=_POSITIVE, help="Time per output token, seconds.")
 @click.option("--slo-attainment", "attainment", type=click.FloatRange(0, 1, min_open=True), help="Fraction to be good.")
+@click.option(
+    "--from",
+    "command",
+    metavar="COMMAND",
+    help="Of the server that starts like this, or as a Helm values, docker-compose or Deployment file (.yaml) says.",
+)
 @click.option("--example", metavar="NAME", help="Copy a scenario that ships with servesim instead.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, which must be new."
 )
 @debug_option
-def new(example: str | None, output: Path | None, **options: Any) -> None:
+def new(command: str | None, example: str | None, output: Path | None, **options: Any) -> None:
     """Write a commented starter scenario that runs as it is."""
     given = {name: value for name, value in options.items() if value is not None}
-    if example is not None and given:
+    if example is not None and (given or command is not None):
         raise click.UsageError("--example is copied as it is; leave out the other options")
     if output is not None and output.exists():
         raise click.UsageError(f"{output} exists already; choose another name or remove it")
+    if command is not None:
+        given = _deployed(command, given)
     text = _starter(given, output) if example is None else _example(example)
     if output is None:
         click.echo(text, nl=False)
@@ -55,6 +65,16 @@ def new(example: str | None, output: Path | None, **options: Any) -> None:
     with output.open("x", encoding="utf-8") as file:  # never over a file made meanwhile
         file.write(text)
     click.echo(f"wrote {output}; next: servesim run {output}", err=True)
+
+
+def _deployed(command: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that a command says, those given besides on top; says what is not modelled."""
+    from servesim.deploy.starter import options_of
+
+    found = options_of(command)
+    for comment in found["comments"]:
+        click.echo(comment, err=True)
+    return {**found, **given}
 
 
 def _example(name: str) -> str:

@@ -93,3 +93,18 @@ def expected_requests(scenario: Scenario) -> int | None:
             return None
         total += count
     return total
+
+
+@contextmanager
+def count_bar(what: str, *, enabled: bool) -> Iterator[Callable[[int], None] | None]:
+    """Yield a callback that is told how many of `what` are done, of an unknown number; None where it is not wanted."""
+    if not enabled or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done: bar.update(task, description=f"{done} {what}")

@@ -13,6 +13,7 @@ _EPILOG = """
 \b
 Examples:
   servesim schema -o servesim.schema.json
+  servesim schema --plan -o servesim-plan.schema.json
   first line of a scenario, for editors:
     # yaml-language-server: $schema=servesim.schema.json
 """
@@ -21,12 +22,17 @@ Examples:
 @click.command("schema", epilog=_EPILOG)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, replacing it.")
 @click.option("--sweep", "of_sweeps", is_flag=True, help="Of sweep documents instead.")
+@click.option("--plan", "of_plans", is_flag=True, help="Of plan documents instead.")
 @debug_option
-def schema(output: Path | None, of_sweeps: bool) -> None:
+@click.pass_context
+def schema(ctx: click.Context, output: Path | None, of_sweeps: bool, of_plans: bool) -> None:
     """Print the JSON Schema (draft 2020-12) of scenarios, with which editors complete and check them."""
-    from servesim.scenario.json_schema import scenario_schema, sweep_schema
+    from servesim.scenario.json_schema import plan_schema, scenario_schema, sweep_schema
 
-    text = json.dumps(sweep_schema() if of_sweeps else scenario_schema(), indent=2, allow_nan=False)
+    if of_sweeps and of_plans:
+        raise click.UsageError("give either --sweep or --plan", ctx)
+    found = sweep_schema() if of_sweeps else plan_schema() if of_plans else scenario_schema()
+    text = json.dumps(found, indent=2, allow_nan=False)
     if output is None:
         click.echo(text)
     else:

@@ -123,7 +123,7 @@ class _Run:
             door = lively
         num_requests = spec.num_requests or (None if spec.duration_s else scenario.workload.num_requests)
         duration_s = spec.duration_s or (None if spec.num_requests else scenario.workload.duration_s)
-        lengths = _lengths(spec)
+        lengths = lengths_of(spec)
         if isinstance(spec.arrivals, ClosedLoopArrivals):
             assert lengths is not None
             own = OwnLengths(lengths, self._seed, name)
@@ -227,7 +227,8 @@ def _last_boundary_s(replica: Replica) -> float:
     return boundary_s(last["start_s"], last["first_s"], last["bend_s"], iterations)
 
 
-def _lengths(spec: ClassSpec) -> Lengths | None:
+def lengths_of(spec: ClassSpec) -> Lengths | None:
+    """Return the law of a class's lengths; None where a trace brings them."""
     if spec.lengths is not None:
         if spec.max_total_tokens is None:
             return spec.lengths
@@ -242,6 +243,6 @@ def _class_record(scenario: Scenario, name: str, spec: ClassSpec) -> ClassRecord
     return ClassRecord(
         name,
         scenario.pool_of(name),
-        Slo(slo.ttft_s, slo.tpot_s, slo.e2e_s, slo.itl_s, slo.attainment),
+        Slo(slo.ttft_s, slo.tpot_s, slo.e2e_s, slo.itl_s, slo.attainment, slo.queue_s),
         open_loop=not isinstance(spec.arrivals, ClosedLoopArrivals),
     )

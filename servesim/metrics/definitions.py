@@ -84,10 +84,10 @@ def queue_s(arrival_s: Floats, admission_s: Floats, first_scheduled_s: Floats) -
 
 def has_thresholds(slo: Slo) -> bool:
     """Say whether goodput means anything for a class with this objective."""
-    return slo.ttft_s is not None or slo.tpot_s is not None or slo.e2e_s is not None
+    return any(limit is not None for limit in (slo.ttft_s, slo.tpot_s, slo.e2e_s, slo.queue_s))
 
 
-def meets(slo: Slo, ttft: Floats, tpot: Floats, e2e: Floats) -> NDArray[np.bool_]:
+def meets(slo: Slo, ttft: Floats, tpot: Floats, e2e: Floats, queue: Floats) -> NDArray[np.bool_]:
     """Say which completed requests meet ALL thresholds; a single-token request (TPOT NaN) meets any TPOT."""
     good = np.ones(len(ttft), dtype=np.bool_)
     if slo.ttft_s is not None:
@@ -96,6 +96,8 @@ def meets(slo: Slo, ttft: Floats, tpot: Floats, e2e: Floats) -> NDArray[np.bool_
         good &= ~(tpot > slo.tpot_s)
     if slo.e2e_s is not None:
         good &= e2e <= slo.e2e_s
+    if slo.queue_s is not None:
+        good &= queue <= slo.queue_s
     return good
 
 

@@ -60,7 +60,7 @@ def _chunk(record: RunRecord, measure: Measure, done: Columns, start_s: float) -
         for index in asked:
             ours = done["class_index"] == index
             slo = record.classes[index].slo
-            good[ours] = meets(slo, found.ttft_s[ours], found.tpot_s[ours], found.e2e_s[ours])
+            good[ours] = meets(slo, found.ttft_s[ours], found.tpot_s[ours], found.e2e_s[ours], found.queue_s[ours])
     return done["finish_s"], done["class_index"], done["output_tokens"], good
 
 

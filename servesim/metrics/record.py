@@ -32,6 +32,7 @@ class Slo:
     e2e_s: float | None = None
     itl_s: float | None = None
     attainment: float | None = None
+    queue_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

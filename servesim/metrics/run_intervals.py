@@ -92,7 +92,7 @@ class _Sample:
         self._good = np.zeros(len(order), dtype=np.bool_)
         for index in np.flatnonzero(self._asked).tolist():
             ours = self._done & (self._which == index)
-            of = (self._latencies[name][ours] for name in ("ttft_s", "tpot_s", "e2e_s"))
+            of = (self._latencies[name][ours] for name in ("ttft_s", "tpot_s", "e2e_s", "queue_s"))
             self._good[ours] = meets(record.classes[index].slo, *of)
 
     def of_class(self, index: int | None, one: dict[str, Any]) -> dict[str, Any]:

@@ -101,8 +101,9 @@ def _good(record: RunRecord, found: Latencies) -> list[int | None]:
     good: list[int | None] = []
     for index, one in enumerate(record.classes):
         if has_thresholds(one.slo):
-            ttft, tpot, e2e = (found.of_class(v, index) for v in (found.ttft_s, found.tpot_s, found.e2e_s))
-            good.append(int(np.count_nonzero(meets(one.slo, ttft, tpot, e2e))))
+            values = (found.ttft_s, found.tpot_s, found.e2e_s, found.queue_s)
+            ttft, tpot, e2e, queue = (found.of_class(v, index) for v in values)
+            good.append(int(np.count_nonzero(meets(one.slo, ttft, tpot, e2e, queue))))
         else:
             good.append(None)
     return good

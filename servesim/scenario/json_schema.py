@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from servesim.scenario.plan_schema import PlanSpec
 from servesim.scenario.schema import Scenario, refresh
 from servesim.scenario.sweep_spec import SweepDocument
 
@@ -35,16 +37,23 @@ def scenario_schema() -> Node:
 
     What the schema cannot say (rules over several keys, names that must exist) is checked when a scenario is loaded.
     """
-    refresh()
-    return _with_head(Scenario.model_json_schema(ref_template="#/$defs/{model}"), "servesim scenario")
+    return _schema(Scenario, "servesim scenario")
+
+
+def plan_schema() -> Node:
+    """Return the JSON Schema (draft 2020-12) of a plan document (`servesim plan`)."""
+    return _schema(PlanSpec, "servesim plan")
 
 
 def sweep_schema() -> Node:
     """Return the JSON Schema (draft 2020-12) of a sweep in a file of its own."""
-    return _with_head(SweepDocument.model_json_schema(ref_template="#/$defs/{model}"), "servesim sweep")
+    return _schema(SweepDocument, "servesim sweep")
 
 
-def _with_head(schema: Node, title: str) -> Node:
+def _schema(model: type[BaseModel], title: str) -> Node:
+    refresh()
+    PlanSpec.model_rebuild(force=True)
+    schema = model.model_json_schema(ref_template="#/$defs/{model}")
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": title}
     described = _described(schema)
     return {**head, **{key: value for key, value in described.items() if key != "title"}}

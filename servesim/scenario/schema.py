@@ -38,13 +38,19 @@ class SloSpec(Spec):
     tpot_s: Seconds | None = Field(None, description="time per output token after the first, seconds")
     e2e_s: Seconds | None = Field(None, description="end-to-end latency, seconds")
     itl_s: Seconds | None = Field(None, description="pooled p99 inter-token latency, seconds; no part of goodput")
+    queue_s: Seconds | None = Field(None, description="time in the queue before being scheduled first, seconds")
     attainment: float | None = Field(None, gt=0, le=1, description="fraction of offered requests that must be good")
 
     @model_validator(mode="after")
     def _attainment_of_something(self) -> Self:
-        if self.attainment is not None and self.ttft_s is self.tpot_s is self.e2e_s is None:
-            raise ValueError("attainment: of which threshold? give ttft_s, tpot_s or e2e_s too")
+        if self.attainment is not None and not self.has_thresholds:
+            raise ValueError("attainment: of which threshold? give ttft_s, tpot_s, e2e_s or queue_s too")
         return self
+
+    @property
+    def has_thresholds(self) -> bool:
+        """True where something is asked of each request."""
+        return any(limit is not None for limit in (self.ttft_s, self.tpot_s, self.e2e_s, self.queue_s))
 
     @property
     def deadline_s(self) -> float:

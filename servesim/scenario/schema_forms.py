@@ -98,3 +98,26 @@ class DefaultKind:
             if inner["properties"]["kind"]["const"] == self.kind:
                 inner["required"] = [name for name in inner["required"] if name != "kind"]
         return found
+
+
+class FileOr:
+    """`Annotated[str | X, FileOr(X)]`: the name of a file that holds an X, or the X itself; not a union."""
+
+    def __init__(self, inline: type[BaseModel]) -> None:
+        self.inline = inline
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(
+            self._read, handler.generate_schema(self.inline), serialization=_AS_IT_IS
+        )
+
+    def _read(self, value: Any, inline: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, dict | self.inline):
+            raise ValueError(f"expected the name of a file, or a mapping; got {_kind_of(value)}")
+        return inline(value)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return a text or the mapping."""
+        return {"anyOf": [{"type": "string"}, handler(schema)]}

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from servesim.errors import InputError, Problem
 from servesim.scenario.load import parse
@@ -18,7 +19,10 @@ _WORDS = {"true", "false", "null", "yes", "no", "on", "off"}
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """What a starter scenario says; `tensor_parallel_size` None is the smallest on which the model fits."""
+    """What a starter scenario says; `tensor_parallel_size` None is the smallest on which the model fits.
+
+    `engine` are more settings of the engine, `comments` lines to put at the top.
+    """
 
     name: str = "chat"
     model: str = "llama-3.1-8b"
@@ -34,6 +38,8 @@ class Starter:
     ttft_s: float = 1.0
     tpot_s: float = 0.1
     attainment: float = 0.95
+    engine: tuple[tuple[str, Any], ...] = ()
+    comments: tuple[str, ...] = ()
 
 
 def starter(wanted: Starter, folder: Path = Path()) -> str:
@@ -91,7 +97,7 @@ def _text(wanted: Starter, service_time: str) -> str:
     return f"""\
 # Run with: servesim run THIS_FILE
 # All keys: servesim list, or the JSON Schema for your editor: servesim schema -o servesim.schema.json
-name: {_scalar(wanted.name)}
+{"".join(f"# {line}" + chr(10) for line in wanted.comments)}name: {_scalar(wanted.name)}
 workload:
   duration_s: {wanted.duration_s:g}  # simulated seconds of arrivals
   classes:
@@ -114,7 +120,7 @@ pools:
     router: least_outstanding  # `servesim list routers`
     engine:
       tensor_parallel_size: {wanted.tensor_parallel_size}  # GPUs per replica
-{_quantization(wanted)}      host_time_s: 0.002  # host time per iteration, assumed; hidden while the device is slower
+{_more(wanted)}      host_time_s: 0.002  # host time per iteration, assumed; hidden while the device is slower
     service_time: {service_time}  # {SERVICE_TIMES[service_time]}
 """
 
@@ -127,5 +133,11 @@ SERVICE_TIMES = {
 """What `service_time` may say, the best first, and why."""
 
 
-def _quantization(wanted: Starter) -> str:
-    return "" if wanted.quantization is None else f"      quantization: {_scalar(wanted.quantization)}\n"
+def _more(wanted: Starter) -> str:
+    """Return the lines of further engine settings."""
+    given = () if wanted.quantization is None else (("quantization", wanted.quantization),)
+    return "".join(f"      {name}: {_value(value)}\n" for name, value in (*given, *wanted.engine))
+
+
+def _value(value: Any) -> str:
+    return _scalar(value) if isinstance(value, str) else json.dumps(value)

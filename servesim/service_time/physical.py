@@ -6,6 +6,9 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from servesim.catalog import Gpu, Model
 from servesim.catalog.calibrations import FASTER_THAN_THE_GPU
 from servesim.catalog.precision import arithmetic
@@ -13,7 +16,8 @@ from servesim.errors import InputError
 from servesim.service_time.base import Deployment, IterationTime
 
 # Part of the bound that a time must reach: peaks are rounded on datasheets, and clocks boost.
-_TOLERANCE = 0.9
+TOLERANCE = 0.9
+Floats = npt.NDArray[np.float64]
 _BATCHES = (1, 4, 16, 64, 256)
 _MEAN_CONTEXTS_TOKENS = (128, 1024, 8192)
 _PREFILLS_TOKENS = (128, 512, 2048, 8192, 32_768)
@@ -45,7 +49,7 @@ def offences(times: IterationTime, deployment: Deployment) -> list[tuple[float, 
     """Return (predicted / bound, sentence) for every batch of the grid where that is too small."""
     found = []
     for what, seconds, bound in _compared(times, deployment):
-        if seconds < _TOLERANCE * bound.seconds:
+        if seconds < TOLERANCE * bound.seconds:
             sentence = f"{what} in {1e3 * seconds:.3g} ms, but {bound.reason} takes {1e3 * bound.seconds:.3g} ms"
             found.append((seconds / bound.seconds, sentence))
     return found
@@ -105,6 +109,20 @@ class LeastSeconds:
             self._token_s * tokens + self._head_s + attended * _prefill_flops(self._model) / self._attention_flops
         )
         return self._slower(0.0, compute_s)
+
+    def work_s(self, prompt_tokens: Floats, output_tokens: Floats) -> tuple[Floats, Floats]:
+        """Return (computing, reading KV) seconds that requests take of a replica in whatever company, shape (n,) each.
+
+        Their arithmetic at peak throughput, without attention; and their own context, read once for every output token
+        after the first, by layers without a window. Weights are left out: others share that reading.
+        """
+        steps = np.maximum(output_tokens - 1, 0)
+        computed_s = self._token_s * (prompt_tokens + steps) + self._head_s * output_tokens
+        context = prompt_tokens * steps + steps * (steps - 1) / 2
+        windowed = self._model.sliding_window_layers if self._model.sliding_window_tokens else 0
+        full = self._model.layers - windowed
+        read = self._kv_bytes * context * full
+        return computed_s, read / self._gpu.memory_bandwidth_bytes_per_s
 
     def _slower(self, kv_bytes: float, compute_s: float) -> Bound:
         read = self._weight_bytes + kv_bytes

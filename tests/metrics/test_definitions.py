@@ -39,9 +39,11 @@ def test_good_means_all_thresholds_and_a_single_token_meets_any_tpot() -> None:
         np.array([0.02, 0.05, 0.02, np.nan]),
         np.array([1.0, 1.0, 1.0, 0.1]),
     )
-    assert meets(Slo(ttft_s=0.2, tpot_s=0.04), ttft, tpot, e2e).tolist() == [True, False, False, True]
-    assert meets(Slo(e2e_s=0.5), ttft, tpot, e2e).tolist() == [False, False, False, True]
-    assert meets(Slo(ttft_s=0.1), ttft, tpot, e2e).tolist() == [True, True, False, True]
+    queue = np.array([0.0, 0.03, 0.2, 0.02])
+    assert meets(Slo(ttft_s=0.2, tpot_s=0.04), ttft, tpot, e2e, queue).tolist() == [True, False, False, True]
+    assert meets(Slo(e2e_s=0.5), ttft, tpot, e2e, queue).tolist() == [False, False, False, True]
+    assert meets(Slo(ttft_s=0.1), ttft, tpot, e2e, queue).tolist() == [True, True, False, True]
+    assert meets(Slo(queue_s=0.02), ttft, tpot, e2e, queue).tolist() == [True, False, False, True]
 
 
 def test_attainment_counts_whatever_was_offered() -> None:

@@ -1,0 +1,1 @@
+"""Choosing a configuration: candidates, bounds, sequential decisions, search. See docs/plan.md."""

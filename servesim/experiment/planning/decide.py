@@ -1,0 +1,150 @@
+"""Does a scenario meet its SLO? A sequential test with a bounded chance of being wrong. See docs/plan.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from servesim.experiment.planning.observe import Observation, Target, Trial
+
+Verdict = Literal["meets", "misses", "tie"]
+# Fewer bad requests than this say little of how they cluster: then they are taken to come as latencies do.
+LEAST_BAD = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One target's value (a share of requests, or seconds) with the interval at the decision's level."""
+
+    target: Target
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the interval says: it lies on the good side of the target, on the bad one, or on both."""
+        if self.target.attainment is not None:
+            asked = self.target.attainment
+            return "meets" if self.low >= asked else "misses" if self.high < asked else "tie"
+        assert self.target.itl_s is not None
+        return "meets" if self.high <= self.target.itl_s else "misses" if self.low > self.target.itl_s else "tie"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on one scenario, and what it rests on."""
+
+    verdict: Verdict
+    estimates: tuple[Estimate, ...]
+    replications: int
+    overloaded: bool
+
+    @property
+    def worst(self) -> Estimate:
+        """The target that decided: the first that is missed, else the first that is not sure, else the tightest."""
+        order = ("misses", "tie", "meets")
+        return min(self.estimates, key=lambda one: (order.index(one.verdict), _room(one)))
+
+
+def _room(one: Estimate) -> float:
+    if one.target.attainment is not None:
+        return (one.low - one.target.attainment) / (1 - one.target.attainment)
+    assert one.target.itl_s is not None
+    return (one.target.itl_s - one.high) / one.target.itl_s
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When to stop: looks after `first`, twice that, ... and `most` replications, each at `alpha` / number of looks.
+
+    By Bonferroni's inequality the chance that any look draws a wrong conclusion is at most `alpha`, however the looks
+    depend on each other. `targets` share it, since a scenario meets its SLO only if it meets all of them.
+    """
+
+    alpha: float
+    first: int
+    most: int
+
+    @property
+    def looks(self) -> list[int]:
+        """The numbers of replications after which to look."""
+        found = [self.first]
+        while found[-1] < self.most:
+            found.append(min(2 * found[-1], self.most))
+        return found
+
+    def decide(self, trial: Trial, targets: tuple[Target, ...]) -> Judgement:
+        """Replicate until the targets are surely met or surely missed, or until there are `most` replications."""
+        looks = self.looks
+        alpha = self.alpha / len(looks) / len(targets)
+        for number in looks:
+            found = judge(trial.extend(number), targets, alpha)
+            if found.verdict != "tie":
+                break
+        return found
+
+
+def judge(observations: list[Observation], targets: tuple[Target, ...], alpha: float) -> Judgement:
+    """Return what so many replications say, with one-sided errors of `alpha` for each target."""
+    estimates = tuple(estimate(observations, target, alpha) for target in targets)
+    verdicts = [one.verdict for one in estimates]
+    verdict: Verdict = "misses" if "misses" in verdicts else "tie" if "tie" in verdicts else "meets"
+    overloaded = 2 * sum(one.overloaded for one in observations) > len(observations)
+    return Judgement(verdict, estimates, len(observations), overloaded)
+
+
+def estimate(observations: list[Observation], target: Target, alpha: float) -> Estimate:
+    """Return a target's value with its interval, each side of which errs with `alpha`."""
+    if target.attainment is None:
+        return _gap(observations, target, alpha)
+    offered = [one.offered[target.name] for one in observations]
+    good = [one.good[target.name] for one in observations]
+    correlation = sorted(one.correlation[target.name] for one in observations)[len(observations) // 2]
+    return Estimate(target, *share_interval(good, offered, alpha, correlation))
+
+
+def share_interval(
+    good: list[int], offered: list[int], alpha: float, correlation: float = 1.0
+) -> tuple[float, float, float]:
+    """Return (share, low, high): of requests that are good, over independent replications, `alpha` on each side.
+
+    Wilson's score interval ("Probable inference, the law of succession, and statistical inference", JASA 22, 1927) with
+    the number of requests divided by their design effect, and Student's t for the normal quantile, as is done for
+    clustered samples (E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number
+    of positive counts estimated from survey data", Survey Methodology 24(2), 1998). The design effect is the variance
+    between replications over what independent requests would have, at least 1; where fewer than LEAST_BAD requests are
+    good or bad it is at least `correlation`, the number of requests in a row that count as one.
+    """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # takes long to load
+
+    count, total = len(offered), sum(offered)
+    if not total or count < 2:
+        return math.nan, 0.0, 1.0
+    share = sum(good) / total
+    independent = share * (1 - share) / total
+    effect = 1.0
+    if independent > 0:
+        spread = math.fsum((g - share * n) ** 2 for g, n in zip(good, offered, strict=True))
+        effect = max(1.0, spread * count / (count - 1) / total**2 / independent)
+    if min(sum(good), total - sum(good)) < LEAST_BAD:
+        effect = max(effect, correlation)
+    worth = total / effect
+    t = float(stdtrit(count - 1, 1 - alpha))
+    centre = (share + t * t / (2 * worth)) / (1 + t * t / worth)
+    half = t / (1 + t * t / worth) * math.sqrt(share * (1 - share) / worth + t * t / (4 * worth * worth))
+    return share, max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _gap(observations: list[Observation], target: Target, alpha: float) -> Estimate:
+    """Return the mean of the replications' p99 token gaps with Student's interval."""
+    from scipy.special import stdtrit
+
+    values = [value for one in observations if not math.isnan(value := one.itl_s[target.name])]
+    if len(values) < 2:
+        return Estimate(target, math.nan, 0.0, math.inf)
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = float(stdtrit(len(values) - 1, 1 - alpha)) * math.sqrt(variance / len(values))
+    return Estimate(target, mean, mean - half, mean + half)

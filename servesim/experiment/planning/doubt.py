@@ -1,0 +1,79 @@
+"""Does the decision hang on an estimate? It is made again at both ends of the error of the iteration times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from servesim.errors import InputError
+from servesim.experiment.planning.candidates import Candidate, with_pool
+from servesim.experiment.planning.decide import Rule
+from servesim.experiment.planning.error_band import error_band
+from servesim.experiment.planning.observe import Laboratory, Target
+from servesim.experiment.planning.search import Found, Ladder
+from servesim.scenario.resolve import resolve
+from servesim.service_time.base import IterationTimeSpec
+from servesim.service_time.stretched import Stretched
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The smallest size that meets the SLO if iterations take `factor` times as long; None: no size of the space."""
+
+    factor: float
+    size: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What the error of iteration times (`of`: "estimate" or "calibration") does to a decision; `ends` are both."""
+
+    of: str
+    ends: tuple[End, ...]
+
+    def flips(self, size: int) -> bool:
+        """Say whether either end asks for another size."""
+        return any(end.size != size for end in self.ends if not end.reason)
+
+
+def doubt(
+    laboratory: Laboratory, found: Found, sizes: tuple[int, int], targets: tuple[Target, ...], rule: Rule
+) -> Doubt | None:
+    """Return what the answer would be at both ends of the band; None where no error is known."""
+    band = error_band(found.candidate.plan.origin.facts)
+    service = found.candidate.scenario.pools[found.candidate.pool].service_time
+    if band is None or not isinstance(service, IterationTimeSpec):
+        return None
+    of, low, high = band
+    return Doubt(of, tuple(_end(laboratory, found, service, f, sizes, targets, rule) for f in (low, high)))
+
+
+def _end(
+    laboratory: Laboratory,
+    found: Found,
+    service: IterationTimeSpec,
+    factor: float,
+    sizes: tuple[int, int],
+    targets: tuple[Target, ...],
+    rule: Rule,
+) -> End:
+    try:
+        candidate = _stretched(found.candidate, service, factor)
+    except InputError as error:
+        return End(factor, None, error.problems[0].message)
+    ladder = Ladder(laboratory, candidate, rule, targets)
+    least, most = sizes
+    if ladder.meets(found.size):  # then no larger one is of interest, else no smaller one
+        most = found.size
+    else:
+        least = found.size + 1
+    best = ladder.smallest(least, most)
+    return End(factor, None if best is None else best.size)
+
+
+def _stretched(candidate: Candidate, service: IterationTimeSpec, factor: float) -> Candidate:
+    pool = candidate.scenario.pools[candidate.pool]
+    longer = pool.model_copy(update={"service_time": Stretched(times=service, factor=factor)})
+    scenario = with_pool(candidate.scenario, candidate.pool, longer)
+    resolve(scenario)
+    return replace(candidate, scenario=scenario)

@@ -1,0 +1,168 @@
+"""A plan as a table and sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from servesim.report.numbers import number, percent
+
+
+def print_plan(found: dict[str, Any], console: Console) -> None:
+    """Print the answer of a plan; needs 80 columns and no colour."""
+    ranked = found["ranked"]
+    console.print(f"[bold]{escape(found['plan'])}[/bold], scenario {escape(found['scenario'])}", highlight=False)
+    console.print()
+    if ranked:
+        console.print(_ranked(ranked))
+    else:
+        console.print("Nothing in the space surely meets the SLO.")
+    for sentence in words(found):
+        console.print(f"- {sentence}", markup=False, highlight=False, soft_wrap=True)
+    if found["pruned"]:
+        console.print()
+        console.print("Fell out:")
+        for one in found["pruned"]:
+            text = f"- {settings_words(one['settings'])}: [{one['rule']}] {one['reason']}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if ranked and ranked[0].get("deployment"):
+        _print_deployment(ranked[0]["deployment"], console)
+
+
+def _print_deployment(deployment: dict[str, Any], console: Console) -> None:
+    console.print()
+    console.print("Deployment of the first:")
+    for line in deployment["command"].splitlines():
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    for note in deployment["notes"]:
+        console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _ranked(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    priced = rows[0]["usd_per_hour"] is not None
+    heads = ["configuration", "size", *(["$/h", "$/M"] if priced else []), "good/s", "SLO met by", "inside"]
+    for index, head in enumerate((*heads, "breaks at", "bottleneck")):
+        table.add_column(head, justify="left" if index in (0, len(heads) + 1) else "right", no_wrap=True)
+    for row in rows:
+        cost = [f"{row['usd_per_hour']:,.2f}", number(row["usd_per_million_output_tokens"])] if priced else []
+        table.add_row(
+            settings_words(row["settings"]),
+            size_words(row),
+            *cost,
+            number(row["goodput_rps"]),
+            attained_words(row),
+            number(row["concurrent_requests"]),
+            factor_words(row["headroom"]),
+            str(row["bottleneck"]),
+        )
+    return table
+
+
+def settings_words(settings: dict[str, Any]) -> str:
+    """Return the choices of a configuration."""
+    short = {"tensor_parallel_size": "tp", "gpu": "", "backend": "", "quantization": ""}
+    said = [f"{short.get(key, key)} {value}".strip() for key, value in settings.items() if value is not None]
+    return escape(", ".join(said) or "as it is")
+
+
+def size_words(row: dict[str, Any]) -> str:
+    """Return the size, with the GPUs of each replica where there is more than one."""
+    size = row.get("replicas", row.get("servers"))
+    gpus = row["gpus"]
+    return f"{size}" if gpus in (0, size) else f"{size} x {gpus // size}"
+
+
+def attained_words(row: dict[str, Any]) -> str:
+    """Return the attainment of the tightest class, with its interval."""
+    shares = [one for one in row["estimates"] if "attainment" in one]
+    if not shares:
+        return "-"
+    worst = min(shares, key=lambda one: one["low"] - one["attainment"])
+    return f"{percent(worst['value'])} (> {100 * worst['low']:.1f})"
+
+
+def factor_words(found: dict[str, Any]) -> str:
+    """Return the load factor at which the SLO breaks."""
+    if found["factor"] is None:
+        return f"> x {found['low']:.3g}" if found.get("low") else "-"
+    return f"x {found['factor']:.2f}"
+
+
+def words(found: dict[str, Any]) -> list[str]:
+    """Return what the table does not say: how sure it is, ties, what an error of the estimate would change, savings."""
+    sentences = []
+    runs = found["simulations"]
+    ranked = found["ranked"]
+    if ranked:
+        sentences.append(
+            f"With a confidence of {100 * found['confidence']:g} % every decision is right: {runs['decisions']} "
+            f"decisions by {runs['search']} simulations ({runs['all']} with headroom, naive choice and error)."
+        )
+        sentences += _ties(ranked, found["pruned"])
+        if not all(row["monotone"] for row in ranked):
+            sentences.append("More replicas were seen to do worse than fewer: look at the router.")
+    if found["doubt"] is not None and ranked:
+        sentences.append(_doubt(found["doubt"], ranked[0]))
+    if found["naive"] is not None:
+        sentences.append(_naive(found["naive"]))
+    return sentences
+
+
+def _ties(ranked: list[dict[str, Any]], pruned: list[dict[str, Any]]) -> list[str]:
+    sentences = []
+    best = ranked[0]
+    for size in best["ties"]:
+        sentences.append(f"TIE: whether {size} of the first are enough could not be told within the budget.")
+    for row in ranked[1:]:
+        if row["usd_per_hour"] == best["usd_per_hour"] and row["usd_per_hour"] is not None:
+            sentences.append(f"TIE: {settings_words(row['settings'])} costs the same as the first.")
+    for one in pruned:
+        if one["rule"] == "tie":
+            sentences.append(f"TIE: {settings_words(one['settings'])}: {one['reason']}.")
+    return sentences
+
+
+def _doubt(doubt: dict[str, Any], best: dict[str, Any]) -> str:
+    size = best.get("replicas", best.get("servers"))
+    ends = ", ".join(
+        f"times x {end['factor']:.3g}: "
+        + (end["reason"] if end.get("reason") else f"{end['size']}" if end["size"] else "more than the space has")
+        for end in doubt["ends"]
+    )
+    what = "the estimate of iteration times" if doubt["of"] == "estimate" else "the calibration's error"
+    verdict = "HANGS on" if doubt["hangs_on_it"] else "does not hang on"
+    return f"The first needs {size}; this {verdict} {what} ({ends})."
+
+
+def _naive(naive: dict[str, Any]) -> str:
+    cost = "" if naive["usd_per_hour"] is None else f", ${naive['usd_per_hour']:,.2f}/h"
+    saving = "" if naive["saving"] is None else f"; the first saves {100 * naive['saving']:.0f} %"
+    return (
+        f"Naive choice: {settings_words(naive['settings'])}, {naive['replicas']} replicas{cost} (busiest minute "
+        f"{naive['peak_rps']:.3g} requests/s, one replica takes {naive['one_replica_rps']:.3g}){saving}."
+    )
+
+
+def load_words(found: dict[str, Any]) -> list[str]:
+    """Return the sentences of `--how-much-load`."""
+    load, rate = found["load"], found["offered_rps"]
+    if load["factor"] is None:
+        return [f"{found['scenario']}: {load['reason']}"]
+    sentences = [f"{found['scenario']} meets its SLO up to {load['factor']:.4g} times its load{_interval(load, 1.0)}."]
+    if rate is not None and load["factor"]:
+        sentences.append(f"That is {load['factor'] * rate:.4g} requests/s{_interval(load, rate)}.")
+    if first := load.get("breaks_first"):
+        asked = f"{100 * first['attainment']:g} % good" if "attainment" in first else f"p99 gap {first['itl_s']:g} s"
+        sentences.append(f"Then class {first['class']} breaks first ({asked}).")
+    sentences.append(f"95 % interval over {found['replications']} replications; {found['simulations']} simulations.")
+    return sentences
+
+
+def _interval(load: dict[str, Any], rate: float) -> str:
+    if load["low"] is None or load["high"] is None:
+        return ""
+    return f" ({load['low'] * rate:.4g} to {load['high'] * rate:.4g})"

@@ -1,0 +1,176 @@
+"""From a plan file to a checked plan and its scenario, or to every problem it has with its line and column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from servesim import catalog
+from servesim.errors import InputError, Problem
+from servesim.registry import revision
+from servesim.scenario.document import Node, described, parse_document, plain
+from servesim.scenario.document_text import read_text
+from servesim.scenario.load import load
+from servesim.scenario.load_allowed import schema_fields, suggestion
+from servesim.scenario.load_catalog import catalog_problems
+from servesim.scenario.load_overrides import overridden
+from servesim.scenario.load_paths import Folders, with_absolute_paths
+from servesim.scenario.load_place import child_by_name
+from servesim.scenario.load_problems import in_order, placed, schema_problems
+from servesim.scenario.plan_schema import PlanSpec, SpaceSpec
+from servesim.scenario.schema import PoolSpec, Scenario, refresh
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPlan:
+    """A plan whose scenario is at hand; `pool` is the name of the pool to plan."""
+
+    spec: PlanSpec
+    scenario: Scenario
+    pool: str
+
+
+def load_plan(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    allow_paths: Sequence[str | Path] = (),
+    needs_space: bool = True,
+) -> LoadedPlan:
+    """Return the plan in the YAML file `path`; a scenario by itself is a plan without a space.
+
+    `overrides` are `a.b.c=value` texts for the document. The scenario's file is looked for in the plan's folder and
+    must lie there or below one of `allow_paths`. Raises InputError with every problem found, and for a plan without a
+    space if one is needed.
+    """
+    document = parse_document(read_text(Path(path), str(path)), str(path))
+    if not isinstance(document.root.value, dict) and not (document.root.faulty and document.problems):
+        what = "is empty" if document.root.value is None else f"is {described(document.root.value)}"
+        raise InputError(Problem(f"{what}; a plan is a mapping with scenario and space", "", *document.root.mark))
+    root, problems = overridden(document.root, overrides)
+    problems += document.problems
+    if isinstance(root.value, dict) and "workload" in root.value and "scenario" not in root.value:
+        scenario_only = load(path, overrides, allow_paths=allow_paths)
+        if needs_space:
+            raise InputError(Problem("is a scenario; a plan has scenario: FILE and space: ...", "", *root.mark))
+        return LoadedPlan(PlanSpec(scenario=scenario_only), scenario_only, _only_pool(scenario_only, None, root))
+    folders = Folders(Path(path).parent, allow_paths)
+    problems += with_absolute_paths(root, folders)
+    spec, faults = _validated(root)
+    problems += faults
+    if spec is None or problems:
+        raise InputError(in_order(problems))
+    scenario = _scenario(spec, root, folders, allow_paths)
+    pool = _only_pool(scenario, spec.pool, root)
+    faults = list(_space_problems(spec, scenario.pools[pool], root))
+    faults += _targets_problems(spec, scenario, root)
+    if needs_space and spec.space is None:
+        faults.append(placed("space: missing; it says what may be chosen", "", root.mark))
+    if faults:
+        raise InputError(in_order(faults))
+    return LoadedPlan(spec, scenario, pool)
+
+
+@lru_cache(maxsize=1)
+def _follow_registry(revision: int) -> None:
+    """Rebuild the schema when kinds were registered since the last load."""
+    refresh()
+    PlanSpec.model_rebuild(force=True)
+
+
+def _validated(root: Node) -> tuple[PlanSpec | None, list[Problem]]:
+    _follow_registry(revision())
+    try:
+        return PlanSpec.model_validate(plain(root)), []
+    except ValidationError as error:
+        return None, schema_problems(error, root, PlanSpec)
+
+
+def _scenario(spec: PlanSpec, root: Node, folders: Folders, allow_paths: Sequence[str | Path]) -> Scenario:
+    """Return the plan's scenario: the one inside, or its file's."""
+    place = child_by_name(root, "scenario")
+    assert place is not None
+    if isinstance(spec.scenario, Scenario):
+        inside = [replace(p, path=f"scenario.{p.path}") for p in catalog_problems(spec.scenario, place.node)]
+        if inside:
+            raise InputError(in_order(inside))
+        return spec.scenario
+    try:
+        file = folders.find(spec.scenario, trusted=False)
+    except ValueError as error:
+        raise InputError(placed(str(error), "scenario", place.node.mark)) from None
+    return load(file, allow_paths=allow_paths)
+
+
+def _only_pool(scenario: Scenario, asked: str | None, root: Node) -> str:
+    names = list(scenario.pools)
+    if asked is None and len(names) == 1:
+        return names[0]
+    if asked in scenario.pools:
+        assert asked is not None
+        return asked
+    place = child_by_name(root, "pool")
+    what = f"no pool {asked!r}" if asked else "say which pool to plan"
+    mark = root.mark if place is None else place.node.mark
+    raise InputError(placed(f"{what}; the scenario has {', '.join(names)}", "pool", mark))
+
+
+def _space_problems(spec: PlanSpec, pool: PoolSpec, root: Node) -> Iterator[Problem]:
+    """Yield names and values of the space that the pool cannot take."""
+    space = spec.space
+    if space is None:
+        return
+    for index, name in enumerate(space.gpu or ()):
+        try:
+            catalog.gpu(name)
+        except InputError as error:
+            for problem in error.problems:
+                yield _at(root, f"space.gpu.{index}", problem.message)
+    fields = schema_fields(type(pool.engine))
+    if space.servers is not None and "servers" not in fields:
+        yield _at(root, "space.servers", f"engine {pool.engine.kind!r} has no servers; give replicas")
+    if space.servers is not None and pool.replicas != 1:
+        yield _at(root, "space.servers", f"is planned for one station, but the pool has {pool.replicas} replicas")
+    yield from _engine_problems(space, pool, root)
+
+
+def _engine_problems(space: SpaceSpec, pool: PoolSpec, root: Node) -> Iterator[Problem]:
+    fields = schema_fields(type(pool.engine))
+    if space.tensor_parallel_size is not None and "tensor_parallel_size" not in fields:
+        yield _at(root, "space.tensor_parallel_size", f"engine {pool.engine.kind!r} has no such setting")
+    known = [name for name in fields if name != "kind"]
+    for name, values in space.engine.items():
+        if name not in known:
+            hint = suggestion(name, known)
+            yield _at(root, f"space.engine.{name}", f"engine {pool.engine.kind!r} has no {name!r}{hint}", key=True)
+            continue
+        reader: Any = Annotated[fields[name].annotation, fields[name]]
+        adapter: TypeAdapter[Any] = TypeAdapter(reader)
+        for index, value in enumerate(values):
+            try:
+                adapter.validate_python(value)
+            except ValidationError as error:
+                message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                yield _at(root, f"space.engine.{name}.{index}", message[:1].lower() + message[1:])
+
+
+def _targets_problems(spec: PlanSpec, scenario: Scenario, root: Node) -> Iterator[Problem]:
+    slos = {name: one.slo for name, one in scenario.workload.classes.items()}
+    if not any(slo.has_thresholds or slo.itl_s is not None for slo in slos.values()):
+        yield _at(root, "scenario", "no class of the scenario has an slo, so there is nothing to meet")
+    for name, slo in slos.items():
+        if slo.attainment == 1.0:
+            message = f"class {name} asks for an attainment of 1, which no number of runs can show; ask for 0.999"
+            yield _at(root, "scenario", message)
+
+
+def _at(root: Node, path: str, message: str, *, key: bool = False) -> Problem:
+    place = child_by_name(root, path)
+    if place is None:
+        return placed(message, path, root.mark)
+    return placed(message, path, place.key if key else place.mark)

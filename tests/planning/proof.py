@@ -1,0 +1,69 @@
+"""Plans against known answers, under many seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from servesim.experiment.planning.candidates import candidates
+from servesim.experiment.planning.observe import Laboratory
+from servesim.experiment.planning.plan import Planner
+from servesim.experiment.planning.search import Search
+from tests.planning.known import Problem
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a plan said under one seed, and by how many simulations."""
+
+    problem: Problem
+    seed: int
+    found: Search
+    simulations: int
+
+    @property
+    def right(self) -> bool:
+        """True if the answer is the known one and the ties are those known."""
+        if not self.found.found:
+            return False
+        best = self.found.found[0]
+        same = best.candidate.settings == self.problem.answer[0] and best.size == self.problem.answer[1]
+        return same and tuple(best.ties) == self.problem.ties
+
+
+def attempt(problem: Problem, seed: int, folder: Path) -> Attempt:
+    """Plan under one seed."""
+    planner = Planner(problem.loaded(folder), seed=seed)
+    found = planner.search()
+    return Attempt(problem, seed, found, planner.laboratory.simulations)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration of one size: the share of good requests over the allowed share of bad ones, and simulations."""
+
+    settings: dict[str, Any]
+    size: int
+    bad_over_allowed: float
+    cost: float
+    simulations: int
+
+
+def full_grid(problem: Problem, seed: int, folder: Path) -> list[Cell]:
+    """Decide every cell of the space by the plan's own rule, without bounds or bisection."""
+    loaded = problem.loaded(folder)
+    planner = Planner(loaded, seed=seed)
+    possible, _ = candidates(loaded)
+    assert loaded.spec.space is not None
+    sizes = loaded.spec.space.sizes
+    rule = planner.rule(len(possible))
+    cells = []
+    for candidate in possible:
+        for size in range(sizes.least, sizes.most + 1):
+            laboratory = Laboratory(seed)
+            worst = rule.decide(laboratory.trial(candidate.of_size(size)), planner.targets).worst
+            allowed = 1 - (worst.target.attainment or 0.0)
+            bad = (1 - worst.value) / allowed
+            cells.append(Cell(candidate.settings, size, bad, size * candidate.unit_cost, laboratory.simulations))
+    return cells
