@@ -17,7 +17,9 @@ from servesim.catalog.precision import quantizations
 from servesim.errors import InputError, Problem
 
 _MAX_BYTES = 4_000_000
-_METHODS = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "awq": "awq", "gptq": "gptq"}
+_METHODS = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4"}
+_BY_BITS = {"awq": {4: "awq"}, "gptq": {4: "gptq"}}
+_AWQ_BITS = 4  # what Transformers takes where an AWQ file says nothing; for GPTQ a file has to say
 _MODELOPT = {"FP8": "fp8", "NVFP4": "nvfp4"}
 
 
@@ -36,13 +38,18 @@ def read_config(path: Path, name: str | None = None) -> Model:
         raise InputError(Problem("is not a model's config: expected a JSON object", file=str(path)))
     config = ConfigFields(fields, str(path))
     architecture = _architecture(config)
+    shape = ARCHITECTURES[architecture](config)
+    if shape["heads"] % shape["kv_heads"]:  # latent attention has as many of both
+        raise config.wrong(
+            f"field 'num_key_value_heads': {shape['kv_heads']} does not divide the {shape['heads']} attention heads"
+        )
     source = f"{path.name} ({architecture}), sha256 {hashlib.sha256(data).hexdigest()}"
     try:
         return Model(
             name=name or _own_name(fields, path),
             native_quantization=_quantization(config),
             sources={"config": source},
-            **ARCHITECTURES[architecture](config),
+            **shape,
         )
     except ValidationError as error:
         raise config.wrong(f"describes no possible model: {error.errors()[0]['msg']}") from error
@@ -80,15 +87,18 @@ def _quantization(config: ConfigFields) -> str | None:
         return None
     quantized = config.part("quantization_config")
     method = str(quantized.get("quant_method"))
-    found = _METHODS.get(method)
-    if method == "modelopt" or quantized.get("quant_algo"):
+    found, what = _METHODS.get(method), f"method {method!r}"
+    if method in _BY_BITS:
+        bits = quantized.count("bits", _AWQ_BITS if method == "awq" else None)
+        found, what = _BY_BITS[method].get(bits), f"method {method!r} with {bits} bits"
+    elif method == "modelopt" or quantized.get("quant_algo"):
         found = _MODELOPT.get(str(quantized.get("quant_algo")))
     elif method == "compressed-tensors":
         found = _compressed(quantized)
     if found is None:
         known = ", ".join(quantizations())
         raise config.wrong(
-            f"field 'quantization_config': method {method!r} is not understood; take it out of the file and set the "
+            f"field 'quantization_config': {what} is not understood; take it out of the file and set the "
             f"pool's engine.quantization to one of {known}"
         )
     return found
@@ -99,8 +109,8 @@ def _compressed(quantized: ConfigFields) -> str | None:
     groups = quantized.get("config_groups")
     first = next(iter(groups.values()), None) if isinstance(groups, dict) else None
     weights = first.get("weights") if isinstance(first, dict) else None
-    if not isinstance(weights, dict):
+    if not isinstance(weights, dict) or not isinstance(weights.get("num_bits"), int):
         return None
     return {("float", 8): "fp8", ("int", 8): "int8", ("int", 4): "int4", ("float", 4): "nvfp4"}.get(
-        (str(weights.get("type")), int(weights.get("num_bits") or 0))
+        (str(weights.get("type")), weights["num_bits"])
     )

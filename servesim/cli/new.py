@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,27 +46,44 @@ _COUNT = click.IntRange(min=1)
     metavar="COMMAND",
     help="Of the server that starts like this, or as a Helm values, docker-compose or Deployment file (.yaml) says.",
 )
-@click.option("--example", metavar="NAME", help="Copy a scenario that ships with servesim instead.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE, which must be new."
+    "--allow-path",
+    "allow_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Let the scenario read files below DIR too.",
 )
+@click.option("--example", metavar="NAME", help="Copy a scenario that ships with servesim instead.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE.")
+@click.option("--force", is_flag=True, help="Let -o replace a file.")
 @debug_option
-def new(command: str | None, example: str | None, output: Path | None, **options: Any) -> None:
+def new(
+    command: str | None,
+    example: str | None,
+    output: Path | None,
+    force: bool,
+    allow_paths: tuple[Path, ...],
+    **options: Any,
+) -> None:
     """Write a commented starter scenario that runs as it is."""
     given = {name: value for name, value in options.items() if value is not None}
-    if example is not None and (given or command is not None):
+    if example is not None and (given or allow_paths or command is not None):
         raise click.UsageError("--example is copied as it is; leave out the other options")
-    if output is not None and output.exists():
-        raise click.UsageError(f"{output} exists already; choose another name or remove it")
+    if output is not None:
+        from servesim.cli.output import checked_file
+
+        checked_file(output, force=force)
     if command is not None:
         given = _deployed(command, given)
-    text = _starter(given, output) if example is None else _example(example)
+    text = _starter(given, output, allow_paths) if example is None else _example(example)
     if output is None:
         click.echo(text, nl=False)
         return
-    with output.open("x", encoding="utf-8") as file:  # never over a file made meanwhile
+    with output.open("w" if force else "x", encoding="utf-8") as file:  # never over a file made meanwhile
         file.write(text)
-    click.echo(f"wrote {output}; next: servesim run {output}", err=True)
+    allowed = [word for path in allow_paths for word in ("--allow-path", str(path))]
+    click.echo(f"wrote {output}; next: {shlex.join(['servesim', 'run', str(output), *allowed])}", err=True)
 
 
 def _deployed(command: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +102,7 @@ def _example(name: str) -> str:
     return example(name)
 
 
-def _starter(given: dict[str, Any], output: Path | None) -> str:
+def _starter(given: dict[str, Any], output: Path | None, allow_paths: Sequence[Path]) -> str:
     from servesim.scenario.starter import Starter, starter
 
-    return starter(Starter(**given), Path() if output is None else output.parent)
+    return starter(Starter(**given), Path() if output is None else output.parent, allow_paths)

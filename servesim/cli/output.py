@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from pathlib import Path
 
 from servesim.errors import InputError, Problem
@@ -19,23 +19,52 @@ def checked_target(directory: Path, *, force: bool) -> Path:
     What exists at the target is replaced as a whole: only an empty directory and an earlier result are, unless `force`.
     """
     target = directory.resolve()
-    fault = _fault(target, force)
+    try:
+        fault = _fault(target, force) or _unwritable(target)
+    except OSError as error:
+        fault = f"cannot be written: {error.strerror}"
     if fault is not None:
         raise InputError(Problem(f"-o {directory}: {fault}"))
     return target
 
 
+def checked_file(file: Path, *, force: bool, option: str = "-o") -> Path:
+    """Return `file`; InputError if it exists, unless `force`, or cannot be written. `option` is what named it."""
+    try:
+        if file.is_dir():
+            fault: str | None = "is a directory; expected a file"
+        elif file.exists() and not force:
+            fault = "exists already; choose another name, or --force replaces it"
+        elif not file.parent.exists():
+            fault = f"cannot be written: there is no directory {file.parent}"
+        else:
+            fault = _unwritable(file.absolute())
+    except OSError as error:
+        fault = f"cannot be written: {error.strerror}"
+    if fault is not None:
+        raise InputError(Problem(f"{option} {file}: {fault}"))
+    return file
+
+
 def _fault(target: Path, force: bool) -> str | None:
-    if target.exists():
-        if not target.is_dir():
-            return "is a file; expected a directory"
-        if Path.cwd().is_relative_to(target) or Path.home().is_relative_to(target):
-            return "holds the current or the home directory and cannot be replaced"
-        known = RESULT_FILES | OPTIONAL_FILES | PICTURE_FILES
-        strange = sorted(entry.name for entry in target.iterdir() if entry.name not in known)
-        if strange and not force:
-            return f"is not (only) a servesim result: it holds {strange[0]!r}; --force deletes it all"
-    parent = next(folder for folder in target.parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        return f"cannot be written: {parent} is not a writable directory"
+    if not target.exists():
+        return None
+    if not target.is_dir():
+        return "is a file; expected a directory"
+    if Path.cwd().is_relative_to(target) or Path.home().is_relative_to(target):
+        return "holds the current or the home directory and cannot be replaced"
+    known = RESULT_FILES | OPTIONAL_FILES | PICTURE_FILES
+    strange = sorted(entry.name for entry in target.iterdir() if entry.name not in known)
+    if strange and not force:
+        return f"is not (only) a servesim result: it holds {strange[0]!r}; --force deletes it all"
     return None
+
+
+def _unwritable(target: Path) -> str | None:
+    """Return why nothing can be made beside the target, found by trying: permissions do not tell it all."""
+    parent = next(folder for folder in target.parents if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".servesim-", dir=parent):
+            return None
+    except OSError as error:
+        return f"cannot be written: {parent} is not a writable directory ({error.strerror})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import click
 from servesim.cli.group import CommandGroup, debug_option
 
 if TYPE_CHECKING:
+    from servesim.errors import Problem
     from servesim.workload.logs.read import Log
 
 # Written out, since the formats' own list would load numpy for `--help`; a test compares the two.
@@ -67,6 +69,10 @@ def describe(style: str, picture: Path | None, **where: Any) -> None:
     """
     from servesim.workload.logs.describe import describe as description
 
+    if picture is not None:
+        from servesim.cli.output import checked_file
+
+        checked_file(picture, force=True)
     log = _read(**where)
     found = description(log)
     if style == "json":
@@ -83,7 +89,9 @@ def describe(style: str, picture: Path | None, **where: Any) -> None:
 
 @workload.command()
 @_log_options
+@click.option("--skip-faulty", is_flag=True, help="Leave faulty rows out, with a note, instead of refusing them.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="YAML", help="Where to write.")
+@click.option("--force", is_flag=True, help="Let -o, --picture and --structure replace files.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="PNG", help="Draw the fit beside the log.")
 @click.option(
     "--structure", type=click.Path(path_type=Path), metavar="JSON", help="Write conversations and shared prefixes."
@@ -92,28 +100,49 @@ def describe(style: str, picture: Path | None, **where: Any) -> None:
 @click.option("--model", help="Catalog name of the model or path of a config.json, for --whole.")
 @click.option("--gpu", help="Catalog name of the GPU, for --whole.")
 @click.option(
+    "--allow-path",
+    "allow_paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Let --model lie below DIR too, for --whole.",
+)
+@click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the check."
 )
 def fit(
+    skip_faulty: bool,
     output: Path,
+    force: bool,
     picture: Path | None,
     structure: Path | None,
     whole: bool,
     model: str | None,
     gpu: str | None,
+    allow_paths: tuple[Path, ...],
     style: str,
     **where: Any,
 ) -> None:
-    """Fit arrivals and lengths to LOG and write them as a scenario part without its raw data."""
+    """Fit arrivals and lengths to LOG and write them as a scenario part without its raw data.
+
+    Faulty rows are refused, or left out by --skip-faulty; rows out of order are sorted, with a note.
+    """
+    from servesim.cli.output import checked_file
     from servesim.errors import InputError, Problem
     from servesim.workload.logs.fit import fit_requests
     from servesim.workload.logs.fit_report import compare, fit_notes
     from servesim.workload.logs.fit_yaml import part_yaml
+    from servesim.workload.logs.read import refuse_faulty
 
     if whole and (model is None or gpu is None):
         raise click.UsageError("--whole needs --model and --gpu")
-    pool = _pool(str(model), str(gpu), output) if whole else ""  # before the fit, which takes longer
+    for option, file in (("-o", output), ("--picture", picture), ("--structure", structure)):
+        if file is not None:
+            checked_file(file, force=force, option=option)
+    pool = _pool(str(model), str(gpu), output, allow_paths) if whole else ""  # before the fit, which takes longer
     log = _read(**where)
+    if not skip_faulty:
+        refuse_faulty(log)
     if not log.timed:
         raise InputError(Problem("the log has no times: use it for lengths only (kind log)", file=log.file.path))
     fitted = fit_requests(log.requests)
@@ -121,7 +150,7 @@ def fit(
     notes = fit_notes(log, fitted, check)
     text = part_yaml(fitted, notes)
     if whole:
-        text = _whole(text, output, pool)
+        text = _whole(text, output, pool, allow_paths)
     output.write_text(text, encoding="utf-8")
     if style == "json":
         click.echo(json.dumps(check, indent=2, allow_nan=False))
@@ -139,19 +168,19 @@ def fit(
         draw([log.requests, fitted.draw()], picture)
 
 
-def _pool(model: str, gpu: str, output: Path) -> str:
+def _pool(model: str, gpu: str, output: Path, allow_paths: Sequence[Path]) -> str:
     from servesim.scenario.starter import pool_text
 
-    return pool_text(model, gpu, output.parent)
+    return pool_text(model, gpu, output.parent, allow_paths)
 
 
-def _whole(part: str, output: Path, pool: str) -> str:
+def _whole(part: str, output: Path, pool: str, allow_paths: Sequence[Path]) -> str:
     """Return the part with a pool, checked to load."""
     from servesim.scenario.load import parse
 
     name = "".join(letter if letter.isalnum() or letter in "_.-" else "-" for letter in output.stem).lstrip("_.-")
     text = f"name: {json.dumps(name[:64] or 'fitted')}\n{part}{pool}"
-    parse(text, str(output), folder=output.parent)
+    parse(text, str(output), folder=output.parent, allow_paths=allow_paths)
     return text
 
 
@@ -166,12 +195,14 @@ def _read(
 ) -> Log:
     from pydantic import ValidationError
 
+    from servesim.errors import InputError
     from servesim.workload.logs.log_file import LogFile
     from servesim.workload.logs.read import read_log
 
-    pairs = [pair.partition("=") for pair in columns.split(",") if pair]
+    if end_s <= start_s:
+        raise click.UsageError(f"--end-s ({end_s:g}) must be after --start-s ({start_s:g})")
+    named = _named_columns(columns)
     try:
-        named = {key.strip(): name for key, _, name in pairs}
         file = LogFile.model_validate(
             {
                 "path": str(log),
@@ -185,4 +216,38 @@ def _read(
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"]))
         raise click.UsageError(f"{place}: {fault['msg']}" if place else fault["msg"]) from error
-    return read_log(file, start_s=start_s, end_s=end_s)
+    try:
+        read = read_log(file, start_s=start_s, end_s=end_s)
+    except InputError as error:
+        raise InputError(_as_flags(error.problems)) from error
+    read.faults.problems[:] = _as_flags(read.faults.problems)
+    return read
+
+
+def _named_columns(text: str) -> dict[str, str]:
+    """Return `arrival=ts,...` as a mapping; UsageError for anything else."""
+    from servesim.workload.logs.rows import LogColumns
+
+    named: dict[str, str] = {}
+    for pair in filter(None, text.split(",")):
+        key, equals, name = (part.strip() for part in pair.partition("="))
+        if key not in LogColumns.model_fields or not equals or not name:
+            known = ", ".join(LogColumns.model_fields)
+            raise click.UsageError(f"--columns: expected KEY=NAME with KEY one of {known}; got {pair!r}")
+        if key in named:
+            raise click.UsageError(f"--columns: {key} is given twice, as {named[key]!r} and {name!r}")
+        named[key] = name
+    return named
+
+
+def _as_flags(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the problems with advice about a scenario's keys as advice about the flags of these commands."""
+    from dataclasses import replace
+
+    def said(message: str) -> str:
+        message = re.sub(r"columns: \{(\w+): \.\.\.\}", r"--columns \1=NAME", message)
+        message = message.replace("say time_unit: ms, us or ns", "say --time-unit ms, us or ns")
+        message = message.replace("(time_unit says otherwise)", "(--time-unit says otherwise)")
+        return message.replace("say which with benchmark:", "say which with --benchmark:")
+
+    return [replace(problem, message=said(problem.message)) for problem in problems]

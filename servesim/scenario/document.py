@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import yaml
@@ -189,6 +189,7 @@ class _Builder:
             self._problem(f"alias *{name} has no anchor &{name} before it", mark)
         elif any(frame.node is node for frame in self._frames):
             self._problem(f"alias *{name} lies inside what it stands for", mark)
+            self._frames[-1].node.faulty |= isinstance(self._frames[-1].node.value, list)
         elif len(self._frames) + node.height > MAX_DEPTH:
             self._stop(f"nested more than {MAX_DEPTH} deep once *{name} is expanded", mark)
         else:
@@ -231,8 +232,10 @@ class _Builder:
         if key is None or key_mark is None or not isinstance(entries, dict):
             return
         if key in entries:
-            first = entries[key].key.line
-            self._problem(f"duplicate key {shortened(key)!r}; the first is on line {first}", key_mark)
+            first = entries[key]
+            self._problem(f"duplicate key {shortened(key)!r}; the first is on line {first.key.line}", key_mark)
+            # Which of the two counts is not known, so neither is checked; a copy, since aliases may share the node.
+            entries[key] = Entry(first.key, replace(first.node, faulty=True))
         elif len(entries) >= MAX_KEYS:
             self._stop(f"more than {MAX_KEYS:,} keys in one mapping; reading stopped here", key_mark)
         else:

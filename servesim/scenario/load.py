@@ -13,7 +13,7 @@ from servesim.registry import revision
 from servesim.scenario.document import Document, Node, described, parse_document, plain
 from servesim.scenario.document_text import read_text
 from servesim.scenario.load_catalog import catalog_problems
-from servesim.scenario.load_overrides import overridden
+from servesim.scenario.load_overrides import overridden, with_nearest_name
 from servesim.scenario.load_paths import Folders, with_absolute_paths
 from servesim.scenario.load_place import child_by_name
 from servesim.scenario.load_problems import in_order, placed, schema_problems
@@ -46,7 +46,7 @@ def parse(
     root, problems = overridden(document.root, overrides)
     problems += document.problems
     scenario, faults = validated(root, folder, allow_paths)
-    problems += faults
+    problems += [with_nearest_name(problem, document.root) for problem in faults]
     if scenario is None or problems:
         raise InputError(in_order(problems))
     return scenario

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from servesim.errors import InputError, Problem
 from servesim.scenario.document import MAX_DEPTH, Entry, Mark, Node, described, parse_document
 from servesim.scenario.document_scalar import shortened
+from servesim.scenario.load_allowed import nearest
+
+_OWN_NAMES = ("classes", "pools")  # whose keys are names of the scenario's own
 
 
 def overridden(root: Node, overrides: Sequence[str]) -> tuple[Node, list[Problem]]:
@@ -31,6 +35,20 @@ def with_value(root: Node, name: str, value: Node) -> Node:
 def is_override(mark: Mark) -> bool:
     """Return whether the mark is of a value that was set on the command line or in Python, not read from a file."""
     return mark.file.startswith(("--set ", "--vary "))
+
+
+def with_nearest_name(problem: Problem, root: Node) -> Problem:
+    """Return a problem of an override with the class or pool that it probably meant, where it made a new one."""
+    steps = problem.file.removeprefix("--set ").split(".")
+    for index, step in enumerate(steps[:-1] if problem.file.startswith("--set ") else ()):
+        known = root.value if isinstance(root.value, dict) else {}
+        if step in known:
+            root = known[step].node
+        elif steps[index - 1] in _OWN_NAMES and (near := nearest(step, known)):
+            return replace(problem, message=f"{problem.message}; did you mean {'.'.join([*steps[:index], near])}?")
+        else:
+            break
+    return problem
 
 
 def _parsed(text: str) -> tuple[str, Node]:

@@ -149,7 +149,7 @@ def _unknown_kind(fault: Fault) -> str:
 def _other_family(tag: str) -> str:
     """Return which other choice has a kind of this name: a router that was given as engine."""
     family = next((family for family in families() if tag in kinds(family)), None)
-    return "" if family is None else f"; it names a {family.replace('_', ' ')}"
+    return "" if family is None else f"; it is a kind of {family.replace('_', ' ')}"
 
 
 def _missing_kind(fault: Fault) -> str:

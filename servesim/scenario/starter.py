@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ class Starter:
     comments: tuple[str, ...] = ()
 
 
-def starter(wanted: Starter, folder: Path = Path()) -> str:
-    """Return the YAML of a scenario that loads and resolves in `folder`.
+def starter(wanted: Starter, folder: Path = Path(), allow_paths: Sequence[Path] = ()) -> str:
+    """Return the YAML of a scenario that loads and resolves in `folder`, its files there or below `allow_paths`.
 
     Iteration times are calibrated where the catalog has a calibration, else a roofline estimate; without NVLink that
     assumes PCIe. Raises InputError
@@ -55,7 +56,7 @@ def starter(wanted: Starter, folder: Path = Path()) -> str:
         for service_time in SERVICE_TIMES:
             text = _text(replace(wanted, tensor_parallel_size=size), service_time)
             try:
-                resolve(parse(text, folder=folder))
+                resolve(parse(text, folder=folder, allow_paths=allow_paths))
             except InputError as error:
                 failure = InputError([Problem(p.message, p.path) for p in error.problems])
             else:
@@ -74,7 +75,7 @@ def _model(name: str) -> str:
     return f"{{config: {_scalar(name)}}}" if name.endswith(".json") else _scalar(name)
 
 
-def pool_text(model: str, gpu: str, folder: Path) -> str:
+def pool_text(model: str, gpu: str, folder: Path, allow_paths: Sequence[Path] = ()) -> str:
     """Return the `pools:` of a scenario in `folder` that serves `model` on one `gpu`, with the best service time.
 
     Raises InputError if nothing can: an unknown name, a model that does not fit.
@@ -84,7 +85,8 @@ def pool_text(model: str, gpu: str, folder: Path) -> str:
     for service_time in SERVICE_TIMES:
         pool = f"    model: {_model(model)}\n    gpu: {_scalar(gpu)}\n    service_time: {service_time}\n"
         try:
-            resolve(parse(f"name: a\nworkload: {{classes: {classes}}}\npools:\n  main:\n{pool}", folder=folder))
+            text = f"name: a\nworkload: {{classes: {classes}}}\npools:\n  main:\n{pool}"
+            resolve(parse(text, folder=folder, allow_paths=allow_paths))
         except InputError as error:
             failure = InputError([Problem(p.message, p.path) for p in error.problems])
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -33,6 +33,7 @@ class TraceRows(NamedTuple):
 class TraceArrivals(Arrivals):
     """Recorded requests, with their own lengths, read as a stream."""
 
+    sorting_advice: ClassVar[str] = "sort the trace by time"
     path: Annotated[str, Field(min_length=1, description="The trace file.")]
     rate_scale: Annotated[float, Field(gt=0, le=1e6, description="Speed of replay: 2 halves every gap.")] = 1.0
     start_s: Annotated[float, Field(ge=0, description="Start of the window, in trace seconds after its first row.")] = (
@@ -131,7 +132,7 @@ class TraceReplay(Iterator[Block]):
             steps = np.diff(rows.time_s, prepend=last_s)
             if steps.min() < 0:
                 at = int(np.argmax(steps < 0))
-                message = f"the time is {-steps[at]:.6f} s before the row above; sort the trace by time"
+                message = f"the time is {-steps[at]:.6f} s before the row above; {self.spec.sorting_advice}"
                 raise InputError(Problem(message, file=self.spec.path, line=int(rows.line[at])))
             last_s = float(rows.time_s[-1])
             yield rows._replace(time_s=rows.time_s - first_s)

@@ -116,6 +116,8 @@ def test_sliding_windows(tmp_path: Path) -> None:
     ("quantization", "expected"),
     [
         ({"quant_method": "awq", "bits": 4}, "awq"),
+        ({"quant_method": "awq"}, "awq"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4"),
         ({"quant_method": "compressed-tensors",
           "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}, "fp8"),
@@ -146,6 +148,7 @@ def test_a_missing_field_is_named(name: str, tmp_path: Path) -> None:
         (configs.LLAMA_31_8B | {"attention_bias": "no"}, "'attention_bias': expected true or false"),
         (configs.GPT_OSS_20B | {"layer_types": "all"}, "'layer_types': expected a list"),
         (configs.LLAMA_31_8B | {"quantization_config": {"quant_method": "hqq"}}, "'hqq' is not understood"),
+        (configs.LLAMA_31_8B | {"num_key_value_heads": 7}, "'num_key_value_heads': 7 does not divide the 32 attention"),
         ({"architectures": ["Gemma3ForConditionalGeneration"]}, "missing field 'text_config'"),
         ("{", "is not JSON"),
         ("[1]", "expected a JSON object"),
@@ -155,6 +158,22 @@ def test_a_missing_field_is_named(name: str, tmp_path: Path) -> None:
 def test_what_a_file_can_be_wrong_about(config: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "message"),
+    [
+        ({"quant_method": "gptq", "bits": 8}, "'gptq' with 8 bits is not understood"),
+        ({"quant_method": "awq", "bits": 3}, "'awq' with 3 bits is not understood"),
+        ({"quant_method": "gptq"}, "missing field 'bits'"),
+        ({"quant_method": "gptq", "bits": "4"}, "'bits': expected a positive whole number"),
+        ({"quant_method": "compressed-tensors",
+          "config_groups": {"group_0": {"weights": {"num_bits": "eight", "type": "int"}}}}, "is not understood"),
+    ],
+)  # fmt: skip
+def test_bits_that_are_not_understood(quantization: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, configs.LLAMA_31_8B | {"quantization_config": quantization})
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

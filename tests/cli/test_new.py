@@ -1,6 +1,7 @@
 """`servesim new`."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,24 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     result = new("-o", file)
     assert (result.exit_code, file.read_text()) == (2, "mine")
     assert "exists already" in result.stderr
+    assert new("-o", file, "--force").exit_code == 0
+    assert load(file).name == "chat"
+
+
+def test_a_model_that_lies_elsewhere(tmp_path: Path) -> None:
+    place, away = tmp_path / "place", tmp_path / "far away"
+    place.mkdir()
+    away.mkdir()
+    (away / "config.json").write_text(json.dumps(configs.LLAMA_32_1B))
+    arguments = ("--model", away / "config.json", "--gpu", "l4", "-o", place / "mine.yaml")
+    refused = new(*arguments)
+    assert refused.exit_code == 2
+    assert f"--allow-path {away}" in refused.stderr
+    result = new(*arguments, "--allow-path", away)
+    assert result.exit_code == 0, result.stderr
+    command = shlex.split(result.stderr.split("next: ")[1])
+    assert command == ["servesim", "run", str(place / "mine.yaml"), "--allow-path", str(away)]
+    assert CliRunner().invoke(main, [*command[1:], "--set", "workload.duration_s=5"]).exit_code == 0
 
 
 @pytest.mark.parametrize("path", sorted(SCENARIOS.rglob("*.yaml")), ids=lambda path: path.stem)

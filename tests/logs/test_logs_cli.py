@@ -4,13 +4,16 @@ import json
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from servesim.cli import main
 from servesim.cli.workload import _FORMATS
+from servesim.errors import InputError
 from servesim.scenario.load import load
+from servesim.workload.arrivals.log import LogArrivals
 from servesim.workload.logs.formats import Format
 from tests.catalog import configs
 from tests.logs import samples
@@ -36,6 +39,7 @@ def log(tmp_path):
 
 
 COLUMNS = ("--columns", "arrival=ts,prompt_tokens=in,output_tokens=out")
+LENIENT = (*COLUMNS, "--skip-faulty")
 
 
 def test_formats_are_those_of_the_readers():
@@ -81,7 +85,7 @@ def test_describe_estimates_are_labelled(call, tmp_path):
 
 def test_fit_writes_a_part_and_a_check(call, log, tmp_path):
     part, picture = tmp_path / "part.yaml", tmp_path / "fit.png"
-    result = call("fit", log, *COLUMNS, "-o", part, "--picture", picture)
+    result = call("fit", log, *COLUMNS, "--skip-faulty", "-o", part, "--picture", picture)
     assert result.exit_code == 0, result.output
     assert "not kept" in result.stdout
     document = yaml.safe_load(part.read_text())
@@ -89,24 +93,27 @@ def test_fit_writes_a_part_and_a_check(call, log, tmp_path):
     assert spec["arrivals"]["kind"] == "gamma"
     assert spec["arrivals"]["request_rate_rps"] == pytest.approx(2, rel=0.08)
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    check = json.loads(call("fit", log, *COLUMNS, "-o", part, "--format", "json").stdout)
+    check = json.loads(call("fit", log, *COLUMNS, "--skip-faulty", "-o", part, "--force", "--format", "json").stdout)
     assert check["ks"]["prompt_tokens"] < 0.05
 
 
 def test_whole_scenario_runs(call, log, tmp_path):
     whole = tmp_path / "whole.yaml"
-    assert call("fit", log, *COLUMNS, "-o", whole, "--whole").exit_code == 2
-    result = call("fit", log, *COLUMNS, "-o", whole, "--whole", "--model", "llama-3.1-8b", "--gpu", "h100_sxm")
+    assert call("fit", log, *LENIENT, "-o", whole, "--whole").exit_code == 2
+    result = call("fit", log, *LENIENT, "-o", whole, "--whole", "--model", "llama-3.1-8b", "--gpu", "h100_sxm")
     assert result.exit_code == 0, result.output
     run = CliRunner().invoke(main, ["run", str(whole), "--format", "json", "--set", "workload.duration_s=60"])
     assert run.exit_code == 0, run.output
     assert json.loads(run.stdout)["classes"]["all"]["offered"] > 60
     assert load(whole).pools["main"].service_time.kind == "calibrated"
+    whole_again = call("fit", log, *LENIENT, "-o", whole, "--whole", "--model", "llama-3.1-8b", "--gpu", "h100_sxm")
+    assert whole_again.exit_code == 2
+    assert "exists already" in whole_again.stderr
     (tmp_path / "config.json").write_text(json.dumps(configs.LLAMA_32_1B))
     own = tmp_path / "own.yaml"
-    assert call("fit", log, *COLUMNS, "-o", own, "--whole", "--model", "config.json", "--gpu", "l4").exit_code == 0
+    assert call("fit", log, *LENIENT, "-o", own, "--whole", "--model", "config.json", "--gpu", "l4").exit_code == 0
     assert load(own).pools["main"].service_time.kind == "roofline"
-    wrong = call("fit", log, *COLUMNS, "-o", tmp_path / "x.yaml", "--whole", "--model", "lama", "--gpu", "h100_sxm")
+    wrong = call("fit", log, *LENIENT, "-o", tmp_path / "x.yaml", "--whole", "--model", "lama", "--gpu", "h100_sxm")
     assert wrong.exit_code == 2
     assert not (tmp_path / "x.yaml").exists()
 
@@ -155,3 +162,98 @@ def test_a_gateways_log_is_understood(call, tmp_path):
     assert "53 requests" in left_out.stdout
     assert "6 faulty rows left out" in left_out.stdout
     assert "59 requests, 6 of them without output" in call("describe", path, "--columns", "error=status").stdout
+
+
+def test_fit_refuses_faulty_rows_or_says_what_it_left_out(call, log, tmp_path):
+    part = tmp_path / "part.yaml"
+    refused = call("fit", log, *COLUMNS, "-o", part)
+    assert (refused.exit_code, part.exists()) == (2, False)
+    first, second, summary = refused.stderr.splitlines()
+    assert "log.csv:102: ts is 'nan'" in first
+    assert "log.csv:103: out is 'many'" in second
+    assert "2 faulty rows: ts (1), out (1)" in summary
+    assert "--skip-faulty" in summary
+    going_on = call("fit", log, *LENIENT, "-o", part)
+    for note in ("Left out (--skip-faulty): 2 faulty rows: ts (1), out (1).", "Sorted by time: 1 rows"):
+        assert note in going_on.stdout
+        assert f"# {note}" in part.read_text()
+    assert "typically off by a factor" in going_on.stdout
+    check = json.loads(call("fit", log, *LENIENT, "-o", part, "--force", "--format", "json").stdout)
+    assert check["left_out"] == {"faulty_rows": 2, "by_fault": {"ts": 1, "out": 1}}
+    assert check["sorted_rows"] == 1
+
+
+@pytest.mark.parametrize("option", ["-o", "--picture", "--structure"])
+def test_fit_overwrites_nothing_and_sees_first_whether_it_can_write(call, log, tmp_path, option):
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    others = () if option == "-o" else ("-o", tmp_path / "part.yaml")
+    faults = {
+        mine: "exists already",
+        tmp_path: "is a directory",
+        tmp_path / "no" / "x": "there is no directory",
+        mine / "x": "not a writable directory",
+        tmp_path / ("x" * 300): "cannot be written",
+    }
+    for place, message in faults.items():
+        result = call("fit", tmp_path / "no_such_log.csv", *others, option, place)
+        assert (result.exit_code, mine.read_text()) == (2, "mine")
+        assert result.stderr.startswith(f"{option} {place}: ")
+        assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--columns", "arrival,prompt_tokens=in"], "KEY one of arrival, prompt_tokens, output_tokens, session, error"),
+        (["--columns", "foo=x"], "got 'foo=x'"),
+        (["--columns", "arrival=ts,arrival=in"], "arrival is given twice, as 'ts' and 'in'"),
+        (["--start-s", "10", "--end-s", "5"], "--end-s (5) must be after --start-s (10)"),
+        ([], "name it with --columns prompt_tokens=NAME"),
+    ],
+)
+def test_advice_is_about_the_flags(call, log, arguments, message):
+    result = call("describe", log, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_fit_finds_a_model_elsewhere_where_allowed(call, log, tmp_path):
+    place, away = tmp_path / "place", tmp_path / "away"
+    place.mkdir()
+    away.mkdir()
+    (away / "config.json").write_text(json.dumps(configs.LLAMA_32_1B))
+    fit = ("fit", log, *LENIENT, "-o", place / "own.yaml", "--whole", "--model", away / "config.json", "--gpu", "l4")
+    assert "--allow-path" in call(*fit).stderr
+    assert call(*fit, "--allow-path", away).exit_code == 0
+
+
+def test_servesims_own_requests_are_replayed_in_the_order_of_their_arrival(tmp_path):
+    (tmp_path / "first.yaml").write_text(SCENARIO)
+    result = CliRunner().invoke(main, ["run", str(tmp_path / "first.yaml"), "-o", str(tmp_path / "first")])
+    assert result.exit_code == 0, result.output
+    (tmp_path / "requests.parquet").write_bytes((tmp_path / "first" / "requests.parquet").read_bytes())
+    arrivals = LogArrivals(path=str(tmp_path / "requests.parquet"))
+    frame = pd.read_parquet(arrivals.path)
+    assert (frame["arrival_s"].diff() < 0).any()
+    frame = frame.sort_values("arrival_s", kind="stable")
+    replayed = np.concatenate([np.array(block).T for block in arrivals.joint()])
+    np.testing.assert_allclose(replayed[:, 0], frame["arrival_s"] - frame["arrival_s"].iloc[0])
+    np.testing.assert_array_equal(replayed[:, 1], frame["prompt_tokens"])
+    frame.drop(columns="pool").sort_values("finish_s").to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(InputError, match=r"before the row above.*unsorted: sort"):
+        list(LogArrivals(path=str(tmp_path / "other.parquet")).joint())
+
+
+SCENARIO = """\
+name: first
+workload:
+  num_requests: 300
+  classes:
+    chat:
+      arrivals: {kind: poisson, request_rate_rps: 20}
+      prompt_tokens: {kind: uniform, min_tokens: 10, max_tokens: 900}
+      output_tokens: {kind: geometric, mean_tokens: 40}
+pools:
+  main: {service_time: {kind: affine, base_s: 0.01}}
+"""

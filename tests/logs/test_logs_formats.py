@@ -128,6 +128,18 @@ FAULTS = {
     "JSON list": (samples.MOONCAKE + "[1]\n", 4, "expected a JSON object"),
     "JSON truth": (samples.MOONCAKE + samples.jsonl({"timestamp": 99999, "input_length": True, "output_length": 3}),
                    4, "input_length is True"),
+    "quote to the end": (HEADER + '0,5,5\n1,"5,5\n' + "2,5,5\n" * 40, 3,
+                         "swallows the 40 lines that follow, to the end"),
+    "quote over many lines": (HEADER + '0,5,5\n1,"5,5\n' + "2,5,5\n" * 1200 + '3,5",5\n', 3, "more than 1000 lines"),
+    "quote on the last line": (HEADER + '0,5,5\n1,5,"5\n', 3, "a quote opens here and is not closed"),
+    "quote over some lines": (HEADER + '0,5,5\n1,"5,5\n2,5,5\n3,5",5\n', 3, "takes in 2 more lines"),
+    "column twice": ("arrival_s,prompt_tokens,prompt_tokens,output_tokens\n0,1,5,5\n", 1,
+                     "columns 2 and 3 have the same name 'prompt_tokens'"),
+    "JSON cut inside": (samples.MOONCAKE + '{"timestamp": 99, "inp\n' + samples.MOONCAKE, 4,
+                        "not a JSON object: it breaks off after 22 characters"),
+    "JSON with a word": (samples.MOONCAKE + '{"timestamp": often}\n' + samples.MOONCAKE, 4,
+                         "not a JSON object: Expecting value at column 15"),
+    "JSON cut after a colon": (samples.MOONCAKE + '{"timestamp": \n' + samples.MOONCAKE, 4, "breaks off after 13"),
     "empty": ("\n", None, "empty"),
     "document cut short": (samples.VLLM_BENCH[:-5], None, "cut short?"),
     "bench not detailed": ('{"input_lens": []}', None, "--save-detailed"),
@@ -142,6 +154,13 @@ def test_faults_are_named_by_row(log, fault):
     assert message in found[0][1]
     if line is not None:
         assert found[0][0] == line
+
+
+def test_quoted_text_over_several_lines_is_sound(log):
+    text = "prompt,arrival_s,prompt_tokens,output_tokens,other,other\n"
+    text += "".join(f'"one ""two""\nthree\n",{time},{prompt},{output},,\n' for time, prompt, output in samples.ROWS)
+    assert replay(log(text)) == list(samples.ROWS)
+    assert refused(log(text + '"a\nb",9,x,1,,\n'))[0][0] == 11
 
 
 def test_a_damaged_gzip_file_is_named(log):

@@ -81,3 +81,15 @@ def test_every_bad_override_is_reported_with_the_files_own_faults() -> None:
     with pytest.raises(InputError) as caught:
         parse(CHAT.replace("512", "0"), "f.yaml", ["seed=-1", "nothing"])
     assert [problem.file for problem in caught.value.problems] == ["--set nothing", "--set seed", "f.yaml"]
+
+
+@pytest.mark.parametrize(("override", "advice"), [
+    ("workload.classes.chta.priority=1", "did you mean workload.classes.chat?"),
+    ("workload.classes.zzz.priority=1", None),
+])  # fmt: skip
+def test_a_class_or_pool_that_the_override_made_by_mistake(override: str, advice: str | None) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(CHAT, overrides=[override])
+    (problem,) = caught.value.problems
+    assert problem.file == f"--set {override.partition('=')[0]}"
+    assert problem.message.endswith(advice) if advice else "did you mean" not in problem.message

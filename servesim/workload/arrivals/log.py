@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from servesim.errors import InputError, Problem
 from servesim.registry import register
@@ -21,6 +21,8 @@ class LogArrivals(LogFile, TraceArrivals):
     """
 
     kind: Literal["log"] = "log"
+
+    sorting_advice: ClassVar[str] = "sort the log, or say unsorted: sort"
 
     def rows(self) -> Iterator[TraceRows]:
         """Yield the log's rows; raise InputError naming the first faulty ones."""

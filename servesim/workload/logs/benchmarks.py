@@ -12,7 +12,7 @@ from typing import Any
 
 from servesim.errors import InputError, Problem
 from servesim.workload.logs.documents import first_of, read_document
-from servesim.workload.logs.lines import at
+from servesim.workload.logs.lines import at, json_fault
 from servesim.workload.logs.rows import RawRows
 from servesim.workload.logs.tables import is_error
 from servesim.workload.logs.text import open_text
@@ -64,7 +64,8 @@ def read_runs(path: str) -> list[Any]:
             try:
                 json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise InputError(Problem(f"not a JSON object: {error} (cut short?)", file=path, line=number)) from error
+                message = f"not a JSON object: {json_fault(error, line)} (cut short?)"
+                raise InputError(Problem(message, file=path, line=number)) from error
         raise
     return runs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from servesim.workload.fitting import ks_distance
 from servesim.workload.logs.describe import rate_curve
 from servesim.workload.logs.fit import CURVES, Fit, variance_curves
 from servesim.workload.logs.not_kept import not_kept
-from servesim.workload.logs.read import Log
+from servesim.workload.logs.read import Log, faulty_rows
 
 
 def compare(log: Log, fit: Fit, seed: int = 0) -> dict[str, Any]:
@@ -38,6 +39,8 @@ def compare(log: Log, fit: Fit, seed: int = 0) -> dict[str, Any]:
         "misfit": fit.misfit,
         "rate_curve": {"log": rate_curve(theirs[0]), "fit": rate_curve(ours[0])},
         "not_kept": not_kept(log, fit),
+        "left_out": {"faulty_rows": log.faults.rows, "by_fault": dict(log.faults.kinds)},
+        "sorted_rows": log.disordered,
     }
 
 
@@ -52,6 +55,16 @@ def fit_notes(log: Log, fit: Fit, check: dict[str, Any]) -> list[str]:
         f"expected {swing.expected:.2f}, p = {swing.p_value:.2g}).",
         f"Kolmogorov-Smirnov distance of prompt {ks['prompt_tokens']:.3f}, output "
         f"{ks['output_tokens']:.3f}, sum {ks['total_tokens']:.3f}, gaps {ks['gaps']:.3f} (by chance up to "
-        f"{ks['by_chance_95']:.3f}); variances per window within a factor of {np.exp(fit.misfit):.2f}.",
+        f"{ks['by_chance_95']:.3f}); variances per window are typically off by a factor of {np.exp(fit.misfit):.2f} "
+        "(root mean square over ten scales, six draws).",
+        *_handled(log),
     ]
     return [*notes, *(f"Not kept: {lost}." for lost in check["not_kept"])]
+
+
+def _handled(log: Log) -> Iterator[str]:
+    """Say what was done to the log before the fit."""
+    if log.faults.rows:
+        yield f"Left out (--skip-faulty): {faulty_rows(log.faults)}."
+    if log.disordered:
+        yield f"Sorted by time: {log.disordered} rows were before the row above."

@@ -6,10 +6,10 @@ import json
 from typing import Any, Literal
 
 from servesim.errors import InputError, Problem
+from servesim.workload.logs.csv_table import csv_header
 from servesim.workload.logs.documents import read_document
 from servesim.workload.logs.rows import Layout
 from servesim.workload.logs.servegen import is_servegen
-from servesim.workload.logs.tables import csv_header
 from servesim.workload.logs.text import PARQUET, first_bytes, open_text
 
 Format = Literal[

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from servesim.workload.base import BLOCK_REQUESTS
-from servesim.workload.logs.parse import Faults
+from servesim.workload.logs.parse import Faults, RowFault
 from servesim.workload.logs.rows import Layout, RawRows
 from servesim.workload.logs.tables import is_error
 from servesim.workload.logs.text import open_text
@@ -28,7 +28,7 @@ def jsonl_rows(path: str, layout: Layout, faults: Faults, *, is_request: Callabl
                     continue
                 record = _record(text)
                 if isinstance(record, str):
-                    found.append((line, record))
+                    found.append(RowFault(line, "no JSON object", record))
                 elif is_request(record):
                     records.append((line, record))
             if found:
@@ -43,8 +43,17 @@ def _record(text: str) -> dict[str, Any] | str:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
         cut = "" if text.endswith(("\n", "\r")) else " (the last line of the file: cut short?)"
-        return f"not a JSON object: {error}{cut}"
+        return f"not a JSON object: {json_fault(error, text)}{cut}"
     return record if isinstance(record, dict) else f"expected a JSON object, not {type(record).__name__}"
+
+
+def json_fault(error: Exception, line: str) -> str:
+    """Return why one line is no JSON, without the parser's own line numbers, which count from this line."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    if error.pos >= len(line.rstrip()) or error.msg.startswith("Unterminated"):
+        return f"it breaks off after {len(line.rstrip())} characters"
+    return f"{error.msg.removesuffix(' at')} at column {error.pos + 1}"
 
 
 def _raw(records: list[tuple[int, dict[str, Any]]], layout: Layout, chains: Chains | None) -> RawRows:

@@ -14,13 +14,14 @@ from servesim.errors import InputError, Problem
 from servesim.registry import Spec
 from servesim.workload.logs import formats
 from servesim.workload.logs.benchmarks import guidellm_rows, inference_perf_rows, sglang_bench_rows, vllm_bench_rows
+from servesim.workload.logs.csv_table import csv_header, csv_rows
 from servesim.workload.logs.documents import sharegpt_rows
 from servesim.workload.logs.formats import Format
-from servesim.workload.logs.lines import at, jsonl_rows
+from servesim.workload.logs.lines import at, json_fault, jsonl_rows
 from servesim.workload.logs.parse import Faults, Parser
 from servesim.workload.logs.rows import SYNONYMS, Layout, LogColumns, LogRows, RawRows, TimeUnit, joined
 from servesim.workload.logs.servegen import servegen_rows
-from servesim.workload.logs.tables import csv_header, csv_rows, named_layout, parquet_columns, parquet_rows
+from servesim.workload.logs.tables import is_own_result, named_layout, parquet_columns, parquet_rows
 from servesim.workload.logs.text import named_faults, open_text
 
 _BENCHMARK_READERS = {
@@ -74,9 +75,12 @@ class LogFile(Spec):
                 yield from servegen_rows(self.path)
                 return
             source = self._parsed(format, faults or Faults(self.path))
-            if self.unsorted == "sort" or format in formats.COMPLETION_ORDER:
-                source = _sorted(source)
-            yield from source
+            yield from _sorted(source) if self._sorts(format) else source
+
+    def _sorts(self, format: str) -> bool:
+        """Return whether rows are sorted: asked for, or in the order in which requests ended by the format's nature."""
+        by_end = format in formats.COMPLETION_ORDER or (format == "parquet" and is_own_result(self.path))
+        return by_end or self.unsorted == "sort"
 
     def layout(self, format: str) -> Layout:
         """Return where this file keeps what."""
@@ -91,11 +95,12 @@ class LogFile(Spec):
     def _jsonl_layout(self) -> Layout:
         """Return the layout by the first line's keys; nested ones can only be named."""
         with open_text(self.path) as file:
-            first = next((line for line in file if not line.isspace()), "")
+            number, first = next(((at, line) for at, line in enumerate(file, 1) if not line.isspace()), (1, ""))
         try:
             record = json.loads(first)
-        except ValueError as error:
-            raise InputError(Problem(f"not a JSON object: {error}", file=self.path, line=1)) from error
+        except (ValueError, RecursionError) as error:
+            message = f"not a JSON object: {json_fault(error, first)}"
+            raise InputError(Problem(message, file=self.path, line=number)) from error
         named = [name for name in self.columns.model_dump().values() if name is not None]
         usual = {name for names in SYNONYMS.values() for name in names}
         header = [*(record if isinstance(record, dict) else ()), *named]

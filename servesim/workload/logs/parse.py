@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,20 +22,33 @@ _WHOLE = re.compile(r"(-?\d+)(?:\.0*)?", re.ASCII)
 _LATEST_S = 1e11  # the year 5138: a larger number of seconds is milliseconds or less
 
 
+class RowFault(NamedTuple):
+    """The first fault of a row. `what` names it without the row's own text, which may be private."""
+
+    line: int
+    what: str
+    message: str
+
+
 @dataclass(slots=True)
 class Faults:
-    """Faults found in a log: raised at once, or kept, the faulty rows left out, where `keep`."""
+    """Faults found in a log: raised at once, or kept, the faulty rows left out, where `keep`.
+
+    `kinds` counts the faulty rows by what is wrong: a column's name, or that a line is no JSON object.
+    """
 
     path: str
     keep: bool = False
     rows: int = 0
     problems: list[Problem] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
 
-    def report(self, found: Sequence[tuple[int, str]]) -> None:
-        """Take faults as (line, message); raise InputError with the first of them unless they are kept."""
-        self.rows += len({line for line, _ in found})
+    def report(self, found: Sequence[RowFault]) -> None:
+        """Take one fault per faulty row; raise InputError with the first of them unless they are kept."""
+        self.rows += len(found)
+        self.kinds.update(fault.what for fault in found)
         room = MAX_PROBLEMS - len(self.problems)
-        self.problems += [Problem(message, file=self.path, line=line) for line, message in found[:room]]
+        self.problems += [Problem(fault.message, file=self.path, line=fault.line) for fault in found[:room]]
         if self.problems and not self.keep:
             raise InputError(self.problems)
 
@@ -56,7 +70,7 @@ class Parser:
             found = dict(self._faulty(raw))
             if not found:
                 raise
-            self.faults.report([(raw.line[at], message) for at, message in found.items()])
+            self.faults.report([RowFault(raw.line[at], *fault) for at, fault in found.items()])
             sound = [at for at in range(len(raw.line)) if at not in found]
             return self._fast(_chosen(raw, sound))
 
@@ -90,21 +104,23 @@ class Parser:
         seconds: FloatArray = (ticks - self._origin).astype(np.float64) / _PER_SECOND[self.time_unit]
         return seconds
 
-    def _faulty(self, raw: RawRows) -> Iterator[tuple[int, str]]:
-        """Yield the position and the first fault of every faulty row; slow, for when something is known to be wrong."""
+    def _faulty(self, raw: RawRows) -> Iterator[tuple[int, tuple[str, str]]]:
+        """Yield position, column and first fault of every faulty row; slow, for when something is known to be wrong."""
         names = self.layout
         for at, (prompt, output) in enumerate(zip(raw.prompt, raw.output, strict=True)):
             failed = raw.failed is not None and raw.failed[at]
-            fault = None
+            fault, column = None, str(names.arrival)
             if raw.time is not None:
                 fault = self._time_fault(raw.time[at])
             if fault is None and not failed:
                 served = _count(output) != 0
-                fault = _count_fault(names.output_tokens, output, 0)
+                column = names.output_tokens
+                fault = _count_fault(column, output, 0)
                 if fault is None:
-                    fault = _count_fault(names.prompt_tokens, prompt, 1 if served else 0)
+                    column = names.prompt_tokens
+                    fault = _count_fault(column, prompt, 1 if served else 0)
             if fault is not None:
-                yield at, fault
+                yield at, (column, fault)
 
     def _time_fault(self, value: Any) -> str | None:
         name = self.layout.arrival
@@ -138,7 +154,9 @@ def _count_fault(name: str, value: Any, minimum: int) -> str | None:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    text = text if len(text) <= 60 else text[:57] + "..."
+    lines = value.count("\n") if isinstance(value, str) else 0
+    return f"{text} (a quote that opens here takes in {lines} more lines)" if lines else text
 
 
 def _counts(values: Sequence[Any]) -> IntArray:

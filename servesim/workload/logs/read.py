@@ -14,6 +14,8 @@ from servesim.workload.logs.parse import Faults
 from servesim.workload.logs.rows import Layout, LogRows, joined
 from servesim.workload.logs.servegen import left_out, read_clients
 
+_SHOWN = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Log:
@@ -48,13 +50,13 @@ class Log:
         return served.time_s, served.prompt_tokens, served.output_tokens
 
 
-def read_log(file: LogFile, *, start_s: float = 0.0, end_s: float = math.inf, strict: bool = False) -> Log:
+def read_log(file: LogFile, *, start_s: float = 0.0, end_s: float = math.inf) -> Log:
     """Return the rows between two times, in seconds after the first row; raise InputError where there are none.
 
-    Faulty rows are counted and left out, rows out of order are sorted, unless `strict`: then both are InputErrors.
+    Faulty rows are counted and left out, rows out of order are counted and sorted; `refuse_faulty` refuses the former.
     """
     format = file.found_format()
-    faults = Faults(file.path, keep=not strict)
+    faults = Faults(file.path, keep=True)
     batches, origin_s = [], None
     for batch in file.batches(faults):
         if not len(batch.line):
@@ -68,10 +70,6 @@ def read_log(file: LogFile, *, start_s: float = 0.0, end_s: float = math.inf, st
     rows = joined(batches)
     disordered = int(np.count_nonzero(np.diff(rows.time_s) < 0))
     if disordered:
-        if strict:
-            at = int(np.argmax(np.diff(rows.time_s) < 0)) + 1
-            message = "the time is before the row above; sort the log, or say --unsorted sort"
-            raise InputError(Problem(message, file=file.path, line=int(rows.line[at])))
         rows = rows.select(np.argsort(rows.time_s, kind="stable"))
         rows = rows._replace(time_s=rows.time_s - rows.time_s[0])
     if start_s > 0 or end_s < math.inf:
@@ -81,3 +79,17 @@ def read_log(file: LogFile, *, start_s: float = 0.0, end_s: float = math.inf, st
     notes = tuple(left_out(read_clients(file.path))) if format == "servegen" else ()
     layout = None if format == "servegen" else file.layout(format)
     return Log(file, format, layout, rows, faults, disordered, notes)
+
+
+def refuse_faulty(log: Log) -> None:
+    """Raise InputError with the first faulty rows, if any, and how many there are."""
+    faults = log.faults
+    if faults.rows:
+        message = f"{faulty_rows(faults)}; mend the log, or leave them out with --skip-faulty"
+        raise InputError([*faults.problems[:_SHOWN], Problem(message, file=faults.path)])
+
+
+def faulty_rows(faults: Faults) -> str:
+    """Return how many rows are faulty and in what, without any text of theirs."""
+    kinds = ", ".join(f"{what} ({rows})" for what, rows in faults.kinds.most_common())
+    return f"{faults.rows} faulty row{'s' if faults.rows > 1 else ''}: {kinds}"

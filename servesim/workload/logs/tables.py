@@ -1,26 +1,16 @@
-"""Logs that are tables: CSV of any delimiter, and Parquet."""
+"""Logs that are tables: where their columns are, and Parquet."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from servesim.errors import InputError, Problem
 from servesim.workload.base import BLOCK_REQUESTS
 from servesim.workload.logs.rows import SYNONYMS, Layout, LogColumns, RawRows, TimeUnit
-from servesim.workload.logs.text import open_text
 
+_OWN_COLUMNS = frozenset({"request_id", "class", "pool", "outcome", "arrival_s", "finish_s"})
 _NOT_AN_ERROR = frozenset({"", "0", "false", "none", "null", "nan", "200", "ok", "success"})
-
-
-def csv_header(path: str) -> tuple[list[str], str]:
-    """Return a CSV file's column names and its delimiter, of comma, semicolon and tab the most frequent there."""
-    with open_text(path) as file:
-        first = file.readline().rstrip("\r\n")
-    delimiter = max(",;\t", key=first.count)
-    return [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])], delimiter
 
 
 def named_layout(path: str, header: Sequence[str], columns: LogColumns, unit: TimeUnit) -> Layout:
@@ -46,38 +36,6 @@ def named_layout(path: str, header: Sequence[str], columns: LogColumns, unit: Ti
     )
 
 
-def csv_rows(path: str, layout: Layout) -> Iterator[RawRows]:
-    """Yield a CSV file's rows in batches; a row that is cut short has None for what it lacks."""
-    header, delimiter = csv_header(path)
-    names = (layout.arrival, layout.prompt_tokens, layout.output_tokens, layout.session, layout.error)
-    missing = [name for name in names if name is not None and name not in header]
-    if missing:
-        message = f"missing column {', '.join(missing)}; the header has {', '.join(header[:30])}"
-        raise InputError(Problem(message, file=path, line=1))
-    places = [None if name is None else header.index(name) for name in names]
-    with open_text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        next(reader, None)
-        numbered = ((reader.line_num, row) for row in reader if row)
-        while batch := list(islice(numbered, BLOCK_REQUESTS)):
-            yield _raw([line for line, _ in batch], [row for _, row in batch], places)
-
-
-def _raw(lines: list[int], rows: list[list[str]], places: Sequence[int | None]) -> RawRows:
-    arrival, prompt, output, session, error = (None if at is None else _column(rows, at) for at in places)
-    assert prompt is not None
-    assert output is not None
-    failed = None if error is None else [is_error(value) for value in error]
-    return RawRows(lines, arrival, prompt, output, failed, session)
-
-
-def _column(rows: list[list[str]], at: int) -> list[Any]:
-    try:
-        return [row[at] for row in rows]
-    except IndexError:
-        return [row[at] if at < len(row) else None for row in rows]
-
-
 def is_error(value: Any) -> bool:
     """Return whether the value of an error column says that the request failed."""
     if value is None or isinstance(value, bool | int | float):
@@ -95,6 +53,11 @@ def parquet_columns(path: str) -> dict[str, str]:
     except (pyarrow.ArrowException, ValueError) as error:
         raise InputError(Problem(f"not a sound Parquet file: {error}", file=path)) from error
     return {field.name: str(field.type) for field in schema}
+
+
+def is_own_result(path: str) -> bool:
+    """Return whether a Parquet file is a `requests.parquet` of `servesim run`, whose rows are in order of ending."""
+    return parquet_columns(path).keys() >= _OWN_COLUMNS
 
 
 def parquet_rows(path: str, layout: Layout) -> Iterator[RawRows]:
