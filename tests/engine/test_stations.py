@@ -109,6 +109,13 @@ def test_who_is_done_when_another_comes_is_done() -> None:
     assert ends({"kind": "station", "max_in_system": 1}, full_load) == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
+def test_remaining_work_is_what_is_left_now() -> None:
+    """When a job of 4 s comes, the first has 3 of its 8 s left and stays; a job of 1 s, and then it would give way."""
+    shortest = {"kind": "preemptive_station", "order": "remaining_work"}
+    assert ends(shortest, [(0.0, 8, 0), (5.0, 4, 0)]) == pytest.approx([8, 12])
+    assert ends(shortest, [(0.0, 8, 0), (5.0, 1, 0)]) == pytest.approx([9, 6])
+
+
 def test_each_class_has_a_law_of_its_own() -> None:
     laws = {"gold": {"kind": "constant", "mean_s": 0.25}, "iron": {"kind": "constant", "mean_s": 0.5}}
     frame = simulate(station({"kind": "station"}, {"kind": "by_class", "laws": laws})).requests

@@ -36,6 +36,7 @@ def five() -> Replications:
 
 
 def test_seeds_are_numpys_spawned_children() -> None:
+    """The row seed of the theory book."""
     seeds = replication_seeds(12345, 3)
     assert seeds[0] == 12345
     assert seeds[2] == 642571064 == int(np.random.SeedSequence(12345).spawn(3)[2].generate_state(1)[0])

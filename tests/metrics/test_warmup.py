@@ -27,6 +27,7 @@ def record() -> RunRecord:
 
 
 def test_mser5_of_a_known_case() -> None:
+    """Rows mser5 and mser5-mean of the theory book."""
     i = np.arange(1000)
     values = 100 * 0.95**i + ((7919 * i) % 101) / 101
     assert mser5(values) == 135

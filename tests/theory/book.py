@@ -27,7 +27,8 @@ from tests.theory.controls import Control
 from tests.theory.known import KNOWN
 from tests.theory.sample import Measure, Sample, density_at, share_above
 
-Kind = Literal["exact", "bound", "approximation", "asymptotic", "variance"]
+Kind = Literal["exact", "bound", "ceiling", "approximation", "asymptotic", "variance"]
+"""A `bound` lies so far above that it is surely missed, a `ceiling` so near that it is only not surely exceeded."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ class Row:
         if self.kind == "bound":
             if not (estimate.value < estimate.exact and estimate.z < -4):
                 yield f"{said}: not surely below the bound (z = {estimate.z:.1f})"
+        elif self.kind == "ceiling":
+            if estimate.z > 4:
+                yield f"{said}: above the bound"
         elif self.kind == "asymptotic":
             if off > 0.01:
                 yield f"{said}: further than 1 % from the limit"

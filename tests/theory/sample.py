@@ -28,10 +28,11 @@ class Sample:
         columns = result.record.requests.column(*names, *whats)
         order = np.argsort(columns[0])
         _, self.arrival, self.start, self.finish, self.preempted = (column[order] for column in columns[:5])
-        self.class_index, self.replica, outcome, self.tokens = (column[order] for column in columns[5:])
-        self.completed = outcome == COMPLETED
+        self.class_index, self.replica, self.outcome, self.tokens = (column[order] for column in columns[5:])
+        self.completed = self.outcome == COMPLETED
         self.skip = skip
         self.record = result.record
+        self.result = result
 
     @cached_property
     def work(self) -> Array:

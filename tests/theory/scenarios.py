@@ -71,9 +71,12 @@ def priorities(rates_rps: list[float], laws: list[Part], duration_s: float, engi
     return lambda: scenario(classes, engine, service, duration_s=duration_s)
 
 
-def batching(rate_rps: float, num_requests: int, max_num_seqs: int = 16) -> Callable[[], Scenario]:
-    """Return a decode-only engine: an iteration of b sequences takes 8 + 0.25 b ms, lengths are geometric, mean 64."""
-    tokens = {"kind": "geometric", "mean_tokens": 64.0}
+def batching(rate_rps: float, num_requests: int, max_num_seqs: int = 16, finer: int = 1) -> Callable[[], Scenario]:
+    """Return a decode-only engine: an iteration of b sequences takes 8 + 0.25 b ms, lengths are geometric, mean 64.
+
+    With `finer`, as many times more iterations, each as many times shorter.
+    """
+    tokens = {"kind": "geometric", "mean_tokens": 64.0 * finer}
     one = {"arrivals": poisson(rate_rps), "prompt_tokens": 1, "output_tokens": tokens}
     engine = {
         "kind": "continuous",
@@ -82,5 +85,5 @@ def batching(rate_rps: float, num_requests: int, max_num_seqs: int = 16) -> Call
         "max_num_seqs": max_num_seqs,
         "max_num_batched_tokens": 64,
     }
-    service = {"kind": "affine", "base_s": 0.008, "per_seq_s": 0.00025}
+    service = {"kind": "affine", "base_s": 0.008 / finer, "per_seq_s": 0.00025 / finer}
     return lambda: scenario({"all-of-them": one}, engine, service, num_requests=num_requests)

@@ -17,7 +17,11 @@ from servesim import Scenario
 from servesim.workload.base import FloatArray, TimedArrivals
 from tests.theory.book import Case
 from tests.theory.cases import CASES
+from tests.theory.cases_arrivals import FIVES, HAWKES, INSTANT
+from tests.theory.cases_batches import INOUE, TAKE_ALL, batch_server, static_answers
+from tests.theory.cases_leaving import ERLANG_A, MM1_D, RETRY, impatient
 from tests.theory.scenarios import (
+    Part,
     batching,
     constant,
     exponential,
@@ -34,6 +38,19 @@ LAST_COME = {"kind": "preemptive_station", "order": "last_come"}
 SHARING = {"kind": "processor_sharing"}
 CLOSED = {"kind": "closed_loop", "max_concurrency": 31, "think_time_s": 1.0, "think": "exponential"}
 EVEN = [exponential(), exponential()]
+
+
+def batches(batcher: Part, service: Part, rate: float, requests: int, **options: Any) -> Any:
+    return queue(poisson(rate), service, requests, batch_server(batcher, **options))
+
+
+def at_most(size: int) -> Part:
+    return {**TAKE_ALL, "max_batch_size": size}
+
+
+SOONER = batches(
+    {"kind": "timeout", "max_batch_size": 7, "timeout_s": 0.02}, constant(1e-6), 200.0, 10_000, instances="unlimited"
+)
 
 WRONG: list[tuple[str, str, Any]] = [
     ("M/M/1", "mm1-p99T", queue(poisson(0.8), exponential(), 16_000, LAST_COME)),
@@ -74,6 +91,24 @@ WRONG: list[tuple[str, str, Any]] = [
         queue(poisson(3.2), exponential(), 20_000, replicas=4, router={"kind": "round_robin"}),
     ),
     ("32 clients, one server", "repair-X", queue(CLOSED, exponential(0.05), 20_000)),
+    ("up to 8, exponential", "bailey-mm", batches(at_most(7), exponential(), 5.0, 60_000)),
+    ("up to 8, constant", "bailey-md", batches(at_most(7), constant(), 5.0, 12_000)),
+    ("up to 8, linear", "batch-b8-W", batches(at_most(7), INOUE, 2.0, 12_000)),
+    ("4 to 8, exponential", "neuts-4-8", batches(at_most(8), exponential(), 5.0, 30_000)),
+    ("always 8, exponential", "fullbatch-8", batches({"kind": "static", "batch_size": 7}, exponential(), 5.0, 30_000)),
+    ("all, linear", "inoue-W", batches(at_most(7), INOUE, 2.0, 30_000)),
+    # A cap hardly changes the mean batch of a server that is always busy; waiting for six does.
+    ("all, linear", "inoue-EB", batches({**TAKE_ALL, "min_batch_size": 6}, INOUE, 2.0, 30_000)),
+    ("all, linear, low load", "inoue-low-W", batches({"kind": "static", "batch_size": 1}, INOUE, 0.2, 15_000)),
+    *(("batches by count or time", id, SOONER) for id in ("timeout-EN", "timeout-wait", "timeout-rate")),
+    ("a static batch waits for its longest", "static-max", static_answers(28)),
+    ("retrial queue", "retrial", lambda: impatient(0.7, 12_000, retry={**RETRY, "jitter": "none"})),
+    ("Erlang A", "erlA-Pab", lambda: impatient(12.0, 10_000, 10, patience={**ERLANG_A, "until": "first_token"})),
+    ("Erlang A", "erlA-Wq", lambda: impatient(12.0, 10_000, 10, patience={**ERLANG_A, "distribution": "fixed"})),
+    ("M/M/1+D", "mm1+D", lambda: impatient(1.2, 10_000, patience={**MM1_D, "distribution": "exponential"})),
+    ("bursts of five at a server", "mx5m1-L", queue({**FIVES, "size": 4}, exponential(), 60_000)),
+    ("MMPP", "mmpp-scv", queue({"kind": "poisson", "request_rate_rps": 1.0}, INSTANT, 20_000)),
+    ("Hawkes", "hawkes-mean", queue({**HAWKES, "jump_rps": 0.55}, INSTANT, 14_000)),
     ("decode at load 0.94", "cb-T-heavy", batching(19.5, 29_000, max_num_seqs=17)),
 ]
 
