@@ -8,6 +8,7 @@ from tests.check_power import false_alarms, macro_runs
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_false_alarms_are_rare_and_stated_changes_are_caught() -> None:
     false, slow, _, paired, fresh = list(macro_runs(25))[-1].values()
     # One-sided binomial limits at 0.1 %: with 25 runs a true share of 5 % gives at most 5, one of 80 % at least 14.

@@ -59,6 +59,7 @@ def test_how_much_load_a_queue_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_how_much_load_a_queue_takes_within_two_percent(tmp_path: Path) -> None:
     file = tmp_path / "mm1.yaml"
     file.write_text(MM1.format(requests=40_000), encoding="utf-8")
@@ -67,6 +68,7 @@ def test_how_much_load_a_queue_takes_within_two_percent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_sixty_servers_are_found(tmp_path: Path) -> None:
     assert attempt(staffing("staff-c", 50.0, 0.95, 40_000, 80), 5, tmp_path).right
 
