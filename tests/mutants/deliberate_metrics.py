@@ -27,8 +27,8 @@ METRIC_MISTAKES = (
     ),
     Deliberate(
         "goodput: rejected requests are good", _SUMMARY, GOODPUT,
-        (("int(np.count_nonzero(meets(one.slo, ttft, tpot, e2e)))",
-          "int(np.count_nonzero(meets(one.slo, ttft, tpot, e2e)) + found.outcomes[index][REJECTED])"),),
+        (("int(np.count_nonzero(meets(one.slo, ttft, tpot, e2e, queue)))",
+          "int(np.count_nonzero(meets(one.slo, ttft, tpot, e2e, queue)) + found.outcomes[index][REJECTED])"),),
     ),
     Deliberate(
         "percentiles: of all that ended", "metrics/latencies.py", DEFINITIONS,
@@ -36,11 +36,11 @@ METRIC_MISTAKES = (
     ),
     Deliberate(
         "rates: over the arrivals' time", _SUMMARY, DEFINITIONS,
-        (("duration_s = record.end_s - record.start_s", "duration_s = record.last_arrival_s - record.start_s"),),
+        (("record.end_s - record.start_s", "record.last_arrival_s - record.start_s"),),
     ),
     Deliberate(
         "rates: the warm-up counts as time", _SUMMARY, WARMUP,
-        (("duration_s = record.end_s - record.start_s", "duration_s = record.end_s"),),
+        (("record.end_s - record.start_s", "record.end_s"),),
     ),
     Deliberate(
         "TPOT: divided by all tokens", "metrics/definitions.py", DEFINITIONS,
