@@ -41,7 +41,7 @@ def test_a_picture_that_fails_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     before = set(tmp_path.iterdir())
-    monkeypatch.setattr("servesim.report.pictures._save", fail)
+    monkeypatch.setattr("servesim.report.pictures.save", fail)
     assert run(scenario, "-o", tmp_path / "out", "--pictures").exit_code == 1
     assert set(tmp_path.iterdir()) == before
 

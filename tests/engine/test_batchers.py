@@ -141,6 +141,9 @@ TRITON = {"kind": "dynamic", "max_batch_size": 8}
         ({"kind": "static", "batch_size": 4}, [(0.0, 3), (9.0, 1), (9.0, 3)], [0, 4, 0]),
         ({"kind": "static", "batch_size": 4, "timeout_s": 2.0}, [(0.0, 3), (2.0, 0)], [0, 3]),
         ({"kind": "take_all", "min_batch_size": 2}, [(0.0, 1), (0.0, 9)], [0, 10]),
+        ({"kind": "take_all", "min_batch_size": 2}, [(0.0, 1), (0.0, 1)], [0, 2]),
+        # Closed by the third; and who comes at the very instant of closing still joins.
+        ({"kind": "timeout", "max_batch_size": 3, "timeout_s": 1.0}, [(0.0, 4), (0.5, 0), (1.0, 1)], [3, 0, 2]),
         # Closed at 1.0 with three, though nobody was free to take them; the fourth opened the next one.
         ({"kind": "timeout", "max_batch_size": 9, "timeout_s": 1.0}, [(0.0, 3), (1.5, 1), (2.4, 1), (2.5, 0)],
          [0, 3, 0, 2]),
@@ -148,6 +151,7 @@ TRITON = {"kind": "dynamic", "max_batch_size": 8}
         ({"kind": "adaptive", "max_batch_size": 9, "latency_target_s": 1.0}, [(0.0, 3), (0.0, 0)], [1, 1]),
         # 1 s and 0.1 s per item, due in 3 s: at 1.5 four are in time, a fifth is not.
         ({"kind": "deadline", "max_batch_size": 9}, [(0.0, 0), (0.0, 9)], [0, 9]),
+        ({"kind": "deadline", "max_batch_size": 4}, [(0.0, 9)], [4]),
     ],
     ids=str,
 )  # fmt: skip

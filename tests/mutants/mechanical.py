@@ -20,8 +20,8 @@ MECHANICAL = (
     Mechanical("blocks: one too few", "engine/kv.py", ENGINES, "BlockCounter.__init__", "plus", 0),
     Mechanical("blocks: a run stops early", "engine/kv.py", ENGINES, "BlockCounter.affordable", "flip", 0),
     Mechanical("boundaries: bend from the first", "engine/timing.py", TIMING, "boundary_s", "minus", 0),
-    Mechanical("boundaries: a tie goes on", "engine/timing.py", TIMING, "iterations_until", "flip", 3),
-    Mechanical("boundaries: a tie comes back", "engine/timing.py", TIMING, "iterations_until", "flip", 5),
+    Mechanical("blocks: those of one step taken for all", "engine/kv.py", ENGINES, "BlockCounter.needed", "flip", 0),
+    Mechanical("host: hidden or not, with prefill", "engine/timing.py", TIMING, "Timing.mixed", "reverse", 0),
     Mechanical("host: hidden or not", "engine/timing.py", TIMING, "Timing.decode", "reverse", 0),
     Mechanical("station: room for one more", "engine/station.py", STATIONS, "StationReplica.submit", "flip", 0),
     Mechanical(
