@@ -25,6 +25,7 @@ FLOORS = [
     {"experiment"},
     {"check"},
     {"report", "calibrate"},
+    {"validation"},
     {"cli", "__main__", "__init__", "pytest_plugin"},
 ]
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
