@@ -100,6 +100,7 @@ ASSUMPTIONS = frozenset(
         "admission_time_s",
         "admission_time_per_token_s",
         "non_kv_overhead_bytes",
+        "resume_from_cache",
     }
 )
 

@@ -14,6 +14,7 @@ from functools import partial
 from heapq import heappop, heappush
 
 from servesim.engine.kv import BlockCounter, blocks_for
+from servesim.engine.resume_cache import ResumeCache
 from servesim.engine.settings import EngineSettings, refuse_too_many
 from servesim.engine.timing import Shape, Timing, boundary_s, iterations_until
 from servesim.metrics.record import RUN_COLUMNS, SEGMENT_COLUMNS, ReplicaRecord
@@ -56,6 +57,7 @@ class ContinuousEngine:
         "_batch",
         "_bend_s",
         "_budget",
+        "_cache",
         "_clock",
         "_context_tokens",
         "_decided",
@@ -116,6 +118,7 @@ class ContinuousEngine:
         )
         self._ahead = settings.async_scheduling
         self.kv = BlockCounter(settings.num_gpu_blocks, settings.block_size)
+        self._cache = ResumeCache() if settings.resume_from_cache else None
         self._watermark_blocks = int(settings.watermark * settings.num_gpu_blocks)
         self._max_tokens = min(settings.max_model_len, self.kv.usable * settings.block_size + 1)
         self._max_seqs = settings.max_num_seqs
@@ -209,6 +212,8 @@ class ContinuousEngine:
             was_head = self._scheduler.head() is request
             self._scheduler.remove(request)
             self.waiting -= 1
+            if self._cache is not None:
+                self._cache.forget(request)
             if was_head and self.waiting:
                 self._poke()
             self._cancelled(request)
@@ -421,6 +426,7 @@ class ContinuousEngine:
         leaving, self._leaving = self._leaving, []
         kv, running, record = self.kv, self.running, self._record
         size = kv.block_size
+        free_before = kv.free
         for request in leaving:
             if running.pop(request, self) is not self:  # not evicted since
                 kv.free -= -(request.prompt_tokens + request.output_tokens - 1) // size
@@ -432,6 +438,8 @@ class ContinuousEngine:
                 record(request)
             else:  # cancelled while its last token was on the way
                 self._cancelled(request)
+        if self._cache is not None:
+            self._cache.freed_blocks += kv.free - free_before
 
     def _abort(self) -> None:
         """Drop the running requests cancelled since the last decision."""
@@ -445,6 +453,7 @@ class ContinuousEngine:
     def _drop(self, request: Request) -> None:
         """Free everything a running request holds and count the tokens it got."""
         size = self.kv.block_size
+        free_before = self.kv.free
         if request.stage == DECODE:
             left = request.end_iteration - self.iteration
             request.generated_tokens = request.output_tokens - left
@@ -454,6 +463,8 @@ class ContinuousEngine:
         else:
             self._partial = None
             self.kv.free += blocks_for(request.computed_tokens, size)
+        if self._cache is not None:
+            self._cache.freed_blocks += self.kv.free - free_before
         del self.running[request]
 
     # ---- decisions --------------------------------------------------------------------------------------------
@@ -528,7 +539,7 @@ class ContinuousEngine:
 
     def _admit(self, start_s: float, due: int, tokens: int) -> tuple[int, int, int]:
         """Admit from the head of the queue while budget, slots and blocks last; return (seqs, tokens, pairs)."""
-        scheduler, running, kv = self._scheduler, self.running, self.kv
+        scheduler, running, kv, cache = self._scheduler, self.running, self.kv, self._cache
         size, max_seqs, waiting = kv.block_size, self._max_seqs, self.waiting
         available = free = kv.free - due
         budget = self._budget - self._decode_seqs - tokens
@@ -536,6 +547,8 @@ class ContinuousEngine:
         while budget > 0 and waiting and len(running) < max_seqs:
             request = scheduler.head()
             computed = request.computed_tokens
+            if cache is not None and request.preemptions:
+                computed = size * cache.found(request, available)
             length = request.prompt_tokens + request.generated_tokens
             spare = available - self._watermark_blocks if running else available
             blocks = -(-length // size)
@@ -551,6 +564,8 @@ class ContinuousEngine:
                 break
             scheduler.pop()
             waiting -= 1
+            if cache is not None and request.preemptions:
+                cache.claim(request, computed // size)
             running[request] = None
             self._admissions = request.order = self._admissions + 1
             available -= blocks
@@ -601,10 +616,11 @@ class ContinuousEngine:
                 victim = self._scheduler.victim(self.running)
                 position = order.index(victim)
                 del order[position]
-                if position < index:  # already served in this step: its new block comes back too
+                served_blocks = 0
+                if position < index:  # already served in this step: its new blocks come back too
                     index -= 1
-                    free += self._block_due(victim)
-                free += self._evict(victim, start_s)
+                    served_blocks = self._block_due(victim)
+                free += served_blocks + self._evict(victim, start_s, served_blocks)
                 if victim is request:
                     break
             else:
@@ -616,26 +632,34 @@ class ContinuousEngine:
         """Return 1 if a decoding request needs a new block for the next iteration, else 0."""
         return int(request.stage == DECODE and (request.tail + self.iteration) % self.kv.block_size == 0)
 
-    def _evict(self, victim: Request, start_s: float) -> int:
-        """Preempt one request: its KV cache is dropped and will be recomputed. Returns the blocks freed."""
+    def _evict(self, victim: Request, start_s: float, served_blocks: int) -> int:
+        """Preempt one request: its KV cache is dropped and will be recomputed.
+
+        Returns the blocks freed, without the `served_blocks` it was given in this very step.
+        """
         size = self.kv.block_size
         self.preemptions += 1
         del self.running[victim]
         if victim.stage == LEAVING:  # its last token is on the way: only its blocks go early
             blocks = blocks_for(victim.prompt_tokens + victim.output_tokens - 1, size)
             self.kv.free += blocks
+            if self._cache is not None:
+                self._cache.freed_blocks += blocks
             return blocks
         self._close_run()
         if victim.stage == DECODE:
             victim.generated_tokens = victim.output_tokens - (victim.end_iteration - self.iteration)
-            blocks = blocks_for(self._forget_decoding(victim), size)
+            computed = self._forget_decoding(victim)
             victim.last_row = self._rows
             victim.last_token_s = start_s
             victim.end_iteration = -1
         else:
-            blocks = blocks_for(victim.computed_tokens, size)
+            computed = victim.computed_tokens
             self._partial = None
+        blocks = blocks_for(computed, size)
         self.kv.free += blocks
+        if self._cache is not None:
+            self._cache.leave(victim, blocks + served_blocks, computed // size)
         if victim.stage == DECODE or not victim.preemptions:  # else it was still recomputing: the same stretch goes on
             victim.mark_s = start_s
             victim.mark_host_s = self._exposed_s

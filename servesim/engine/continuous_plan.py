@@ -125,6 +125,7 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
         max_model_len=max_model_len,
         enable_chunked_prefill=engine.enable_chunked_prefill,
         scheduler_reserve_full_isl=engine.scheduler_reserve_full_isl,
+        resume_from_cache=engine.resume_from_cache,
         watermark=engine.watermark,
         async_scheduling=engine.async_scheduling,
         block_size=engine.block_size,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
+from servesim.engine.block_queue import BlockQueue
 from servesim.engine.kv import blocks_for
 from servesim.engine.settings import EngineSettings, refuse_too_many
 from servesim.engine.timing import Shape, Timing, boundary_s
@@ -45,7 +46,7 @@ class Sequence:
     length: int
     final_length: int
     computed: int
-    blocks: int = 0
+    blocks: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, request: Request) -> Sequence:
@@ -116,6 +117,7 @@ class ReferenceEngine:
         self._record = record
         self._timing = Timing(times, settings.host_time_s, settings.host_time_per_seq_s, settings.async_scheduling)
         self.usable = self.free = settings.num_gpu_blocks - 1
+        self._block_queue = BlockQueue(self.usable)
         self._watermark_blocks = int(settings.watermark * settings.num_gpu_blocks)
         self.runs = Spool(RUN_COLUMNS)
         self.segments = Spool(SEGMENT_COLUMNS)
@@ -232,7 +234,7 @@ class ReferenceEngine:
             if request.stage != LEAVING or request.finish_s > batch.end_s:
                 continue  # not its last token, or the last one is still on the way
             if self.running.pop(request, None) is not None:
-                self.free += sequence.blocks
+                self._give_back(sequence)
             request.generated_tokens = request.output_tokens
             if request.outcome == PENDING:
                 request.stage = GONE
@@ -247,7 +249,7 @@ class ReferenceEngine:
             if request.stage in (PREFILL, DECODE):
                 self._close_run()
                 sequence = self.running.pop(request)
-                self.free += sequence.blocks
+                self._give_back(sequence)
                 request.generated_tokens = sequence.generated_tokens
                 if request.stage == DECODE:
                     request.last_row = self._rows
@@ -273,7 +275,7 @@ class ReferenceEngine:
             if sequence.length == sequence.final_length:
                 continue
             tokens = min(sequence.length - sequence.computed, budget)
-            needed = blocks_for(sequence.computed + tokens, block_size) - sequence.blocks
+            needed = blocks_for(sequence.computed + tokens, block_size) - len(sequence.blocks)
             while needed > self.free:
                 preempted = True
                 victim = self.running[self._scheduler.victim(self.running)]  # type: ignore[arg-type]
@@ -297,7 +299,18 @@ class ReferenceEngine:
         return self._commit(start_s, decoding, chunks, cold)
 
     def _allocate(self, sequence: Sequence, blocks: int) -> None:
-        sequence.blocks += blocks
+        sequence.blocks += self._block_queue.take(blocks)
+        self.free -= blocks
+
+    def _give_back(self, sequence: Sequence) -> None:
+        self.free += len(sequence.blocks)
+        self._block_queue.give_back(sequence.blocks)
+        sequence.blocks = []
+
+    def _claim(self, sequence: Sequence) -> None:
+        """Give a resuming request the blocks with its tokens that are still there."""
+        blocks = sequence.computed // self.settings.block_size
+        sequence.blocks = self._block_queue.claim(sequence.request, blocks)
         self.free -= blocks
 
     def _unschedule(self, victim: Sequence, decoding: list[Sequence], chunks: list[tuple[Sequence, int]]) -> int:
@@ -316,11 +329,13 @@ class ReferenceEngine:
         self.preemptions += 1
         request = victim.request
         del self.running[request]
-        self.free += victim.blocks
-        victim.blocks = 0
+        full = victim.blocks[: victim.computed // self.settings.block_size]
+        self._give_back(victim)
         if request.stage == LEAVING:
             return
         self._close_run()
+        if self.settings.resume_from_cache:
+            self._block_queue.remember(request, full)
         if request.stage == DECODE:
             request.last_row = self._rows
             request.last_token_s = start_s
@@ -339,6 +354,8 @@ class ReferenceEngine:
         while budget > 0 and self.waiting and len(self.running) < settings.max_num_seqs:
             request = self._scheduler.head()
             sequence = Sequence.of(request)
+            if request.preemptions:
+                sequence.computed = self._block_queue.found(request) * settings.block_size
             tokens = sequence.length - sequence.computed
             if tokens > budget and not settings.enable_chunked_prefill:
                 return
@@ -351,7 +368,9 @@ class ReferenceEngine:
             self._scheduler.pop()
             self.waiting -= 1
             self.running[request] = sequence
-            self._allocate(sequence, needed)
+            if request.preemptions:
+                self._claim(sequence)
+            self._allocate(sequence, needed - len(sequence.blocks))
             budget -= tokens
             chunks.append((sequence, tokens))
             request.stage = PREFILL

@@ -22,6 +22,7 @@ class EngineSettings:
     max_model_len: int = 1 << 40
     enable_chunked_prefill: bool = True
     scheduler_reserve_full_isl: bool = True
+    resume_from_cache: bool = False
     watermark: float = 0.0
     async_scheduling: bool = False
     block_size: int = 16

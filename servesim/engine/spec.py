@@ -47,6 +47,10 @@ class ContinuousBatching(EngineSpec):
     scheduler_reserve_full_isl: bool = Field(
         True, description="admit a request only if its whole sequence fits the free blocks, not just its first chunk"
     )
+    resume_from_cache: bool = Field(
+        False,
+        description="a preempted request finds those of its blocks again that nobody took meanwhile (prefix caching)",
+    )
     async_scheduling: bool = Field(True, description="schedule one iteration ahead, hiding host time behind the device")
     watermark: float = Field(0.0, ge=0, lt=1, description="fraction of blocks kept free when admitting")
     block_size: int = Field(16, ge=1, le=4096, description="tokens per KV block")

@@ -32,6 +32,7 @@ def workloads(draw: st.DrawFn) -> tuple[list[Job], EngineSettings, BentTimes, in
         max_model_len=draw(st.sampled_from([2 * longest, longest + 4])),
         enable_chunked_prefill=chunked,
         scheduler_reserve_full_isl=draw(st.booleans()),
+        resume_from_cache=draw(st.booleans()),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.05])),
         async_scheduling=draw(st.booleans()),
         block_size=block_size,
