@@ -97,7 +97,7 @@ def validity_warning(pool: PoolRecord, load: PoolLoad) -> str | None:
         if load.outside_s[name]
     )
     return (
-        f"pool {pool.name}: {100 * load.any_outside_s / load.busy_s:.2g} % of busy time is outside the range in which "
+        f"pool {pool.name}: {100 * load.any_outside_s / load.busy_s:.3g} % of busy time is outside the range in which "
         f"service time {pool.origin.name} was checked: {details}"
     )
 
