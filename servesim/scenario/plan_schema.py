@@ -88,6 +88,9 @@ class PlanSpec(Spec):
     confidence: float = Field(
         0.95, ge=0.5, lt=1, description="chance that no decision of the whole plan is wrong, at least"
     )
+    indifference: float = Field(
+        0.05, ge=0, le=0.5, description="how far from the SLO, as a fraction of what it allows, is a tie all the same"
+    )
     replications: Effort = Field(default_factory=Effort, description="independent runs for each decision")
     rank: int = Field(3, ge=1, le=100, description="how many configurations to find, the cheapest first")
     estimates: Literal["allow", "refuse"] = Field(

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from servesim.cli import main
 from servesim.scenario.document import parse_document, plain
 from servesim.scenario.json_schema import plan_schema
-from tests.planning.known import small_space, staffing
-from tests.planning.test_known import MM1
+from tests.planning.known import MM1, small_space, staffing
 
 RUNNER = CliRunner()
 

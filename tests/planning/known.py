@@ -12,6 +12,20 @@ import yaml
 from servesim.scenario.load_plan import LoadedPlan, load_plan
 
 WAIT_S = 0.1
+MM1 = """
+name: slo-qps
+workload:
+  num_requests: {requests}
+  classes:
+    all-of-them:
+      arrivals: {{kind: poisson, request_rate_rps: 4}}
+      prompt_tokens: 1
+      output_tokens: 1
+      slo: {{e2e_s: 1.0, attainment: 0.99}}
+pools:
+  main: {{engine: {{kind: station}}, service_time: {{kind: exponential, mean_s: 0.1}}}}
+"""
+SLO_QPS = 5.394829814011908
 
 
 def late(servers: int, load: float, wait_s: float = WAIT_S) -> float:
@@ -48,7 +62,14 @@ class Problem:
 
 
 def staffing(
-    name: str, load: float, attainment: float, requests: int, most: int, ties: tuple[int, ...] = ()
+    name: str,
+    load: float,
+    attainment: float,
+    requests: int,
+    most: int,
+    ties: tuple[int, ...] = (),
+    replications: int = 64,
+    confidence: float = 0.95,
 ) -> Problem:
     """Return M/M/c: how many servers; `ties` are those of which the target is the exact attainment."""
     scenario = {
@@ -70,11 +91,19 @@ def staffing(
         "name": name,
         "scenario": scenario,
         "space": {"servers": {"least": 1, "most": most}},
-        "replications": {"first": 4, "most": 64},
+        "replications": {"first": 4, "most": replications},
+        "confidence": confidence,
         "rank": 1,
     }
     answer = max(ties) + 1 if ties else fewest(load, attainment)
     return Problem(name, document, ({}, answer), ties)
+
+
+def off_target(name: str, servers: int, used: float) -> Problem:
+    """Return M/M/c at load 0.5 where so many servers use `used` times the late requests that are allowed."""
+    load = 0.5
+    attainment = 1 - late(servers, load) / used
+    return staffing(name, load, attainment, 20_000, 20, replications=256, confidence=0.99)
 
 
 def small_space(requests: int = 800) -> Problem:

@@ -8,9 +8,10 @@ from typing import Any
 
 from servesim.experiment.planning.candidates import candidates
 from servesim.experiment.planning.observe import Laboratory
-from servesim.experiment.planning.plan import Planner
+from servesim.experiment.planning.plan import Planner, how_much_load
 from servesim.experiment.planning.search import Search
-from tests.planning.known import Problem
+from servesim.scenario.load_plan import load_plan
+from tests.planning.known import MM1, SLO_QPS, Problem
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,24 @@ class Cell:
     bad_over_allowed: float
     cost: float
     simulations: int
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The largest load found of M/M/1 against the known one."""
+
+    relative_error: float
+    covered: bool
+    simulations: int
+
+
+def largest_rate(seed: int, folder: Path, requests: int = 40_000, replications: int = 12) -> Rate:
+    """Find the largest rate of known answer `slo-qps` under one seed."""
+    file = folder / "slo-qps.yaml"
+    file.write_text(MM1.format(requests=requests), encoding="utf-8")
+    found = how_much_load(load_plan(file, needs_space=False), seed=seed, replications=replications)
+    low, factor, high = (found["load"][key] * found["offered_rps"] / SLO_QPS for key in ("low", "factor", "high"))
+    return Rate(factor - 1, low < 1 < high, found["simulations"])
 
 
 def full_grid(problem: Problem, seed: int, folder: Path) -> list[Cell]:

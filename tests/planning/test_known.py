@@ -9,23 +9,8 @@ from servesim.experiment.planning.candidates import candidates
 from servesim.experiment.planning.observe import Laboratory, targets_of
 from servesim.experiment.planning.plan import Planner, how_much_load
 from servesim.scenario.load_plan import load_plan
-from tests.planning.known import fewest, late, small_space, staffing
+from tests.planning.known import MM1, SLO_QPS, fewest, late, off_target, small_space, staffing
 from tests.planning.proof import attempt
-
-MM1 = """
-name: slo-qps
-workload:
-  num_requests: {requests}
-  classes:
-    all-of-them:
-      arrivals: {{kind: poisson, request_rate_rps: 4}}
-      prompt_tokens: 1
-      output_tokens: 1
-      slo: {{e2e_s: 1.0, attainment: 0.99}}
-pools:
-  main: {{engine: {{kind: station}}, service_time: {{kind: exponential, mean_s: 0.1}}}}
-"""
-SLO_QPS = 5.394829814011908
 
 
 def test_erlangs_formula_gives_the_known_staffing() -> None:
@@ -70,7 +55,22 @@ def test_how_much_load_a_queue_takes_within_two_percent(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_sixty_servers_are_found(tmp_path: Path) -> None:
-    assert attempt(staffing("staff-c", 50.0, 0.95, 40_000, 80), 5, tmp_path).right
+    assert attempt(staffing("staff-c", 50.0, 0.95, 40_000, 80, replications=256), 5, tmp_path).right
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1002, 1003])
+def test_a_size_on_the_target_is_a_tie_under_the_seed_that_once_said_otherwise(seed: int, tmp_path: Path) -> None:
+    problem = staffing("staff-tie", 10.0, 1 - late(14, 10.0), 5_000, 40, ties=(14,), confidence=0.99)
+    assert attempt(problem, seed, tmp_path).right
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("used", "answer"), [(1.05, 3), (0.95, 2)])
+def test_five_percent_off_the_target_is_told_apart(used: float, answer: int, tmp_path: Path) -> None:
+    found = attempt(off_target("off", 2, used), 1000, tmp_path)
+    assert found.right
+    assert found.found.found[0].size == answer
 
 
 @pytest.mark.parametrize("load", [0.3, 2.0, 7.5, 30.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from servesim.experiment.planning.observe import Observation, Target, Trial
@@ -15,21 +15,38 @@ LEAST_BAD = 40.0
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One target's value (a share of requests, or seconds) with the interval at the decision's level."""
+    """One target's value (a share of requests, or seconds) with the interval at the decision's level.
+
+    `indifference` is how far from the target, as a fraction of what it allows, still counts as on it.
+    """
 
     target: Target
     value: float
     low: float
     high: float
+    indifference: float = 0.0
+
+    @property
+    def used(self) -> tuple[float, float]:
+        """The interval of what the target allows: bad requests, or seconds, over those allowed."""
+        if self.target.attainment is not None:
+            allowed = 1 - self.target.attainment
+            return (1 - self.high) / allowed, (1 - self.low) / allowed
+        assert self.target.itl_s is not None
+        return self.low / self.target.itl_s, self.high / self.target.itl_s
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval says: it lies on the good side of the target, on the bad one, or on both."""
-        if self.target.attainment is not None:
-            asked = self.target.attainment
-            return "meets" if self.low >= asked else "misses" if self.high < asked else "tie"
-        assert self.target.itl_s is not None
-        return "meets" if self.high <= self.target.itl_s else "misses" if self.low > self.target.itl_s else "tie"
+        """What the interval says: the target is met or missed, each by half the indifference at least, or neither."""
+        low, high = self.used
+        half = self.indifference / 2
+        return "meets" if high <= 1 - half else "misses" if low > 1 + half else "tie"
+
+    @property
+    def on_target(self) -> bool:
+        """True if the value surely is within the indifference of the target: more replications would not tell more."""
+        low, high = self.used
+        return 1 - self.indifference <= low and high <= 1 + self.indifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,11 @@ class Judgement:
     estimates: tuple[Estimate, ...]
     replications: int
     overloaded: bool
+
+    @property
+    def on_target(self) -> bool:
+        """True if the open targets surely lie in their zones of indifference, so that this stays a tie."""
+        return all(one.on_target for one in self.estimates if one.verdict == "tie")
 
     @property
     def worst(self) -> Estimate:
@@ -60,12 +82,17 @@ class Rule:
     """When to stop: looks after `first`, twice that, ... and `most` replications, each at `alpha` / number of looks.
 
     By Bonferroni's inequality the chance that any look draws a wrong conclusion is at most `alpha`, however the looks
-    depend on each other. `targets` share it, since a scenario meets its SLO only if it meets all of them.
+    depend on each other. `targets` share it, since a scenario meets its SLO only if it meets all of them. A verdict
+    needs the whole interval outside half the zone of `indifference` around the target (the idea is R. E. Bechhofer's,
+    "A single-sample multiple decision procedure for ranking means of normal populations with known variances", Annals
+    of Mathematical Statistics 25(1), 1954): what lies on the target itself is hardly ever decided by chance, and what
+    surely lies in the zone is a tie at once.
     """
 
     alpha: float
     first: int
     most: int
+    indifference: float = 0.05
 
     @property
     def looks(self) -> list[int]:
@@ -80,15 +107,17 @@ class Rule:
         looks = self.looks
         alpha = self.alpha / len(looks) / len(targets)
         for number in looks:
-            found = judge(trial.extend(number), targets, alpha)
-            if found.verdict != "tie":
+            found = judge(trial.extend(number), targets, alpha, self.indifference)
+            if found.verdict != "tie" or found.on_target:
                 break
         return found
 
 
-def judge(observations: list[Observation], targets: tuple[Target, ...], alpha: float) -> Judgement:
+def judge(
+    observations: list[Observation], targets: tuple[Target, ...], alpha: float, indifference: float = 0.0
+) -> Judgement:
     """Return what so many replications say, with one-sided errors of `alpha` for each target."""
-    estimates = tuple(estimate(observations, target, alpha) for target in targets)
+    estimates = tuple(replace(estimate(observations, target, alpha), indifference=indifference) for target in targets)
     verdicts = [one.verdict for one in estimates]
     verdict: Verdict = "misses" if "misses" in verdicts else "tie" if "tie" in verdicts else "meets"
     overloaded = 2 * sum(one.overloaded for one in observations) > len(observations)

@@ -58,7 +58,7 @@ class Planner:
         """Return the rule of each decision, such that all of them together are right with the plan's confidence."""
         spec = self._loaded.spec
         alpha = (1 - spec.confidence) / decisions(possible, *self._sizes())
-        return Rule(alpha, spec.replications.first, spec.replications.most)
+        return Rule(alpha, spec.replications.first, spec.replications.most, spec.indifference)
 
     def run(self) -> dict[str, Any]:
         """Return the whole answer, ready for JSON."""
