@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -10,12 +11,18 @@ from servesim.engine.base import Plan
 from servesim.scenario.resolve import Resolved
 
 
+@lru_cache(maxsize=None)
+def installed(package: str) -> str:
+    """Return the version of an installed package; looking it up reads files, and sweeps ask for every run."""
+    return version(package)
+
+
 def provenance(resolved: Resolved, seed: int) -> dict[str, Any]:
     """Return versions, seed, engine semantics and where each pool's service times come from. Holds no clock time."""
     return {
-        "servesim": version("servesim"),
+        "servesim": installed("servesim"),
         "python": platform.python_version(),
-        "numpy": version("numpy"),
+        "numpy": installed("numpy"),
         "seed": seed,
         "engine_semantics": {pool.name: pool.plan.semantics for pool in resolved.pools},
         "service_times": {

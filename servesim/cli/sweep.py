@@ -169,10 +169,12 @@ def _outputs(found: Swept, folder: SweepFolder | None, pictures: str | None) -> 
 
 def _sensitivity(found: Swept, around: Any, folder: SweepFolder | None) -> dict[str, Any]:
     from servesim.experiment.sensitivity import sensitivity
+    from servesim.experiment.sweep import write_scenario
     from servesim.experiment.sweep_folder import write_json
 
     result = sensitivity(found, around)
     if folder is not None:
+        write_scenario(found.plan, folder)
         folder.write("sensitivity.json", lambda path: write_json(path, result))
     return result
 

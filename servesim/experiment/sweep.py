@@ -12,10 +12,11 @@ from servesim.errors import InputError
 from servesim.experiment.executors import executor as executor_named
 from servesim.experiment.replicate import Told, checked_number
 from servesim.experiment.simulate import checked_seed
-from servesim.experiment.sweep_folder import SweepFolder, write_json
+from servesim.experiment.sweep_folder import SCENARIO, SweepFolder, write_json
 from servesim.experiment.sweep_key import point_key
 from servesim.experiment.sweep_point import Outcome, Task, failure
 from servesim.experiment.sweep_table import document, frame
+from servesim.scenario.dump import to_yaml
 from servesim.scenario.load_sweep import Asked, Base, Point, asked_of_values
 from servesim.scenario.resolve import resolve
 from servesim.scenario.schema import Scenario
@@ -71,11 +72,16 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All points of a sweep."""
+    """All points of a sweep; `scenario` is what they are changes of."""
 
-    name: str
+    scenario: Scenario
     points: list[Planned]
     replications: int
+
+    @property
+    def name(self) -> str:
+        """The scenario's name."""
+        return self.scenario.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ def plan_points(base: Base, points: Sequence[Point], replications: int, seed: in
     planned = [_planned(point, replications, seed, faults) for point in points]
     if len(faults) == len(points):
         raise InputError(list(dict.fromkeys(problem for fault in faults for problem in fault.problems)))
-    return Plan(base.scenario.name, planned, replications)
+    return Plan(base.scenario, planned, replications)
 
 
 def _planned(point: Point, replications: int, seed: int | None, faults: list[InputError]) -> Planned:
@@ -155,8 +161,14 @@ def run_plan(
 
 
 def write_outputs(found: Swept, folder: SweepFolder, more: Callable[[SweepFolder], None] | None = None) -> None:
-    """Write points.parquet, sweep.json and, through `more`, pictures; each is whole or absent."""
+    """Write the scenario, points.parquet, sweep.json and, through `more`, pictures; each is whole or absent."""
+    write_scenario(found.plan, folder)
     folder.write("points.parquet", lambda path: found.frame.to_parquet(path, index=False))
     if more is not None:
         more(folder)
     folder.write("sweep.json", lambda path: write_json(path, found.document))
+
+
+def write_scenario(plan: Plan, folder: SweepFolder) -> None:
+    """Write what the points are changes of, with every default."""
+    folder.write(SCENARIO, lambda path: path.write_text(to_yaml(plan.scenario), encoding="utf-8"))

@@ -14,8 +14,16 @@ from servesim.errors import InputError, Problem, ServesimError
 
 LOCK, POINTS, TEMPORARY = ".lock", "points", ".part"
 OUTPUTS = ("sweep.json", "points.parquet", "sensitivity.json")
+SCENARIO, REPORT = "scenario.yaml", "report.html"
 _PICTURES = ("curves", "frontier")
-_KNOWN = {LOCK, POINTS, *OUTPUTS, *(f"{name}.{style}" for name in _PICTURES for style in ("png", "svg"))}
+_KNOWN = {
+    LOCK,
+    POINTS,
+    *OUTPUTS,
+    SCENARIO,
+    REPORT,
+    *(f"{name}.{style}" for name in _PICTURES for style in ("png", "svg")),
+}
 
 
 class SweepFolder:

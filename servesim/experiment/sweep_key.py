@@ -7,13 +7,13 @@ import inspect
 import json
 import sys
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import servesim
 from servesim.experiment.seeds import replication_seeds
+from servesim.provenance import installed
 from servesim.scenario.dump import plain_scenario
 from servesim.scenario.load_allowed import schema_fields
 from servesim.scenario.schema import Scenario
@@ -34,12 +34,12 @@ def point_key(scenario: Scenario, seed: int, replications: int) -> str:
     facts = {
         "scenario": plain,
         "seeds": replication_seeds(seed, replications),
-        "servesim": version("servesim"),
+        "servesim": installed("servesim"),
         "sources": source_digest(),
         "own_kinds": dict(sorted(_own_kinds(scenario))),
         "files": {name: _file_digest(name) for name in sorted(_files(plain))},
         "python": list(sys.version_info[:2]),
-        "numpy": version("numpy"),
+        "numpy": installed("numpy"),
     }
     return _sha(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
 

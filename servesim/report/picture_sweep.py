@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,39 +10,31 @@ import numpy as np
 
 from servesim.experiment.sweep_table import value_of
 from servesim.report.pictures import save, styled_figure
-from servesim.report.sweep_text import short_names
-from servesim.scenario.load_sweep import words_of
+from servesim.report.sweep_series import (
+    LATENCIES,
+    PERCENTILES,
+    Line,
+    axis_title,
+    lines,
+    load_axis,
+    point_parts,
+    saturation,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LATENCIES = {
-    "ttft_s": "time to first token (TTFT)",
-    "tpot_s": "time per output token (TPOT)",
-    "e2e_s": "end to end (E2E)",
-}
-_PERCENTILES = ("p50", "p95", "p99")
 _COLORS = ("black", "tab:blue", "tab:red", "tab:green", "tab:purple", "tab:brown")
 _LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 _MARKS = ("o", "s", "^", "D", "v", "P")
-_LOADS = {"request_rate_rps", "max_concurrency", "scale"}
 _WIDE = 5.0
-
-
-@dataclass(slots=True)
-class _Series:
-    """Points that differ only in their place on the load axis, in its order."""
-
-    label: str
-    x: list[float] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def pictures_of(found: dict[str, Any], style: str) -> dict[str, Callable[[Path], None]]:
     """Return what writes each picture of a sweep document as `style`; one that would be empty is left out."""
     fills: dict[str, Callable[[Figure, dict[str, Any]], None]] = {}
-    if _curves_axis(found) is not None:
+    if load_axis(found) is not None:
         fills["curves"] = curves
     if found["frontier"]:
         fills["frontier"] = frontier
@@ -61,63 +52,30 @@ def _writer(
     return write
 
 
-def _curves_axis(found: dict[str, Any]) -> str | None:
-    """Return the setting to draw against: a load if one varies, else the first that is a number in every point."""
-    numeric = [
-        path
-        for path in found["settings"]
-        if all(type(row["settings"].get(path)) in (int, float) for row in found["points"])
-        and len({row["settings"][path] for row in found["points"]}) > 1
-    ]
-    loads = [path for path in numeric if path.rpartition(".")[2] in _LOADS]
-    return next(iter(loads or numeric), None)
-
-
-def _series(found: dict[str, Any], axis: str) -> list[_Series]:
-    names = short_names(found["settings"])
-    varying = [
-        path
-        for path in found["settings"]
-        if path != axis and len({str(row["settings"].get(path)) for row in found["points"]}) > 1
-    ]
-    by_label: dict[str, _Series] = {}
-    for row in found["points"]:
-        parts = [f"{names[path]} {words_of(row['settings'][path])}" for path in varying if path in row["settings"]]
-        label = ", ".join([*([row["variant"]] if row["variant"] else []), *parts])
-        if row["error"] is None:
-            one = by_label.setdefault(label, _Series(label))
-            one.x.append(row["settings"][axis])
-            one.rows.append(row)
-    for one in by_label.values():
-        order = sorted(range(len(one.x)), key=one.x.__getitem__)
-        one.x, one.rows = [one.x[i] for i in order], [one.rows[i] for i in order]
-    return list(by_label.values())
-
-
 def curves(figure: Figure, found: dict[str, Any]) -> None:
     """Draw TTFT, TPOT and E2E at p50, p95, p99 and goodput against load, intervals as bands, overload crossed out.
 
     One series has its percentiles in one panel; several have a row of panels for each. Of more series than can be told
     apart the first ones are drawn, which the title says.
     """
-    axis = _curves_axis(found)
+    axis = load_axis(found)
     assert axis is not None
-    every = [one for one in _series(found, axis) if one.rows]
+    every = lines(found, axis)
     shown = every[: len(_COLORS)]
-    rows = 1 if len(shown) <= 1 else len(_PERCENTILES)
+    rows = 1 if len(shown) <= 1 else len(PERCENTILES)
     figure.set_size_inches(12, 3.4 if rows == 1 else 7.6)
     grid = figure.subplots(rows, 4, squeeze=False)
-    for column, (latency, title) in enumerate(_LATENCIES.items()):
+    for column, (latency, title) in enumerate(LATENCIES.items()):
         for row in range(rows):
             panel = grid[row][column]
             for place, one in enumerate(shown):
                 if rows == 1:
-                    for line, kind in enumerate(_PERCENTILES):
+                    for line, kind in enumerate(PERCENTILES):
                         _line(panel, one, f"{latency}.{kind}", line, kind)
                 else:
-                    _line(panel, one, f"{latency}.{_PERCENTILES[row]}", place, one.label)
+                    _line(panel, one, f"{latency}.{PERCENTILES[row]}", place, one.label)
             _seconds_axis(panel)
-            panel.set_title(title if rows == 1 else f"{title}, {_PERCENTILES[row]}")
+            panel.set_title(title if rows == 1 else f"{title}, {PERCENTILES[row]}")
     for place, one in enumerate(shown):
         _goodput(grid[0][3], one, place, single=rows == 1)
     grid[0][3].set_ylim(bottom=0)
@@ -129,7 +87,7 @@ def curves(figure: Figure, found: dict[str, Any]) -> None:
     _explain(figure, grid, shown, len(every))
 
 
-def _line(panel: Axes, one: _Series, metric: str, place: int, label: str) -> None:
+def _line(panel: Axes, one: Line, metric: str, place: int, label: str) -> None:
     y = [value_of(row, metric) for row in one.rows]
     values = np.array([np.nan if value is None else value for value in y])
     color, dashes, mark = _COLORS[place], _LINES[place], _MARKS[place]
@@ -141,15 +99,15 @@ def _line(panel: Axes, one: _Series, metric: str, place: int, label: str) -> Non
     panel.plot(x[over], values[over], linestyle="none", marker="x", markersize=8, color="tab:red", zorder=4)
 
 
-def _has_goodput(shown: list[_Series]) -> bool:
+def _has_goodput(shown: list[Line]) -> bool:
     return any(value_of(row, "goodput_rps") is not None for one in shown for row in one.rows)
 
 
-def _rate_title(shown: list[_Series]) -> str:
+def _rate_title(shown: list[Line]) -> str:
     return "goodput (requests/s)" if _has_goodput(shown) else "throughput (requests/s)"
 
 
-def _goodput(panel: Axes, one: _Series, place: int, single: bool) -> None:
+def _goodput(panel: Axes, one: Line, place: int, single: bool) -> None:
     metric = "goodput_rps" if _has_goodput([one]) else "request_throughput_rps"
     _line(panel, one, metric, place, "within the SLO" if metric == "goodput_rps" else "completed")
     offered = [value_of(row, "offered_rps") for row in one.rows]
@@ -175,25 +133,16 @@ def _tick(value: float) -> str:
     return f"{value:,.6g} s" if value >= 1 or value == 0 else f"{1000 * value:.6g} ms"
 
 
-def _load_axis(panel: Axes, axis: str, shown: list[_Series]) -> None:
-    name = axis.rpartition(".")[2]
-    panel.set_xlabel({"request_rate_rps": "offered load (requests/s)"}.get(name, name))
-    if len(shown) == 1 and (start := _saturation(shown[0])) is not None:
+def _load_axis(panel: Axes, axis: str, shown: list[Line]) -> None:
+    panel.set_xlabel(axis_title(axis))
+    if len(shown) == 1 and (start := saturation(shown[0])) is not None:
         panel.axvspan(start, max(shown[0].x), color="tab:red", alpha=0.07, linewidth=0)
         text = panel.get_xaxis_transform()
         height, align = (0.98, "top") if panel.get_yscale() == "linear" else (0.02, "bottom")  # where no curve is
         panel.text(start, height, " overloaded", transform=text, fontsize=7.5, color="tab:red", va=align)
 
 
-def _saturation(one: _Series) -> float | None:
-    """Return where overload begins: midway between the first overloaded point and the one before it."""
-    for place, row in enumerate(one.rows):
-        if row["overloaded"]:
-            return one.x[0] if place == 0 else (one.x[place - 1] + one.x[place]) / 2
-    return None
-
-
-def _explain(figure: Figure, grid: Any, shown: list[_Series], count: int) -> None:
+def _explain(figure: Figure, grid: Any, shown: list[Line], count: int) -> None:
     from matplotlib.lines import Line2D
 
     handles, labels = grid[0][0].get_legend_handles_labels()
@@ -239,12 +188,8 @@ def _scatter(panel: Axes, rows: list[dict[str, Any]], line: str, mark: str, colo
 
 def _name(panel: Axes, found: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Write the settings beside points of the frontier, the first, the last and as many between as have room."""
-    every = found["points"]
-    paths = [path for path in found["settings"] if len({str(row["settings"].get(path)) for row in every}) > 1]
-    names = short_names(paths)
     step = max(1, -(-len(rows) // 6))
     for row in rows[::step]:
-        parts = [f"{names[path]} {words_of(row['settings'][path])}" for path in paths if path in row["settings"]]
         place = (value_of(row, "tps_per_user"), value_of(row, "tps_per_gpu"))
-        text = "\n".join([*([row["variant"]] if row["variant"] else []), *parts])
+        text = "\n".join(point_parts(found, row))
         panel.annotate(text, place, (6, 4), textcoords="offset points", fontsize=7)

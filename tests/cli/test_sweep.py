@@ -27,7 +27,7 @@ def test_a_sweep_writes_a_table_files_and_pictures(scenario: Path, tmp_path: Pat
     assert "small, 3 points, 2 replications each" in done.stdout
     assert "request_rate_rps" in done.stdout
     names = sorted(path.name for path in out.iterdir())
-    assert names == [".lock", "curves.png", "frontier.png", "points", "points.parquet", "sweep.json"]
+    assert names == [".lock", "curves.png", "frontier.png", "points", "points.parquet", "scenario.yaml", "sweep.json"]
     document = json.loads((out / "sweep.json").read_text())
     assert document["replications"]["seeds"][0] == 7
     assert [point["settings"] for point in document["points"]] == [{RATE: 2}, {RATE: 20}, {RATE: 80}]

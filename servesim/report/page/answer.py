@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from servesim.report.intervals import calibration_words
 from servesim.report.numbers import listed, number, percent, seconds
+from servesim.report.page.screen import Screen, Tile, Tone
 from servesim.report.validation import validation_lines
 from servesim.report.why import BOTTLENECK_WORDS, best_changes, cause_sentences
 
@@ -23,17 +24,17 @@ _HEADLINES: dict[Verdict, str] = {
     "met": "Yes: it meets its SLO",
     "not asked": "No attainment is asked for",
 }
+_TONES: dict[Verdict, Tone] = {
+    "missed": "bad",
+    "missed here": "bad",
+    "overloaded": "bad",
+    "unclear": "open",
+    "met here": "good",
+    "met": "good",
+    "not asked": "plain",
+}
 _OVERLOADED = "overloaded"  # how the reason begins that an overloaded run has no intervals
 _LIMITS = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One figure of the first screen, with its interval or what else belongs to it."""
-
-    label: str
-    value: str
-    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the first screen says. `verdict` chooses the colour, the rest is sentences."""
+    """What the first screen says: a verdict and sentences."""
 
     verdict: Verdict
     headline: str
@@ -56,6 +57,17 @@ class Answer:
     limits: list[str]
     helps: list[str]
     tiles: list[Tile]
+
+    @property
+    def screen(self) -> Screen:
+        """The first screen."""
+        columns = (
+            ("How sure?", self.sure),
+            ("What limits it?", self.limits),
+            ("What would help?", self.helps),
+        )
+        question = "Does it meet its service-level objective?"
+        return Screen(_TONES[self.verdict], question, self.headline, self.objectives, self.tiles, columns)
 
 
 def answer(summary: dict[str, Any], scenario: dict[str, Any]) -> Answer:

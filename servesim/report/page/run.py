@@ -50,7 +50,7 @@ def run_page(files: RunFiles) -> str:
         title=str(summary["scenario"]),
         description=str(files.scenario.get("description") or ""),
         runs=runs_words(summary),
-        answer=answer(summary, files.scenario),
+        screen=answer(summary, files.scenario).screen,
         warnings=summary["warnings"],
         grids=grids(summary)[:3],
         classes=list(_classes(summary)),
