@@ -17,8 +17,8 @@ from servesim.catalog.model import Model, same_shape
 from servesim.errors import InputError, Problem
 from servesim.registry import Spec
 
-_SYNONYMS = {"bfloat16": "bf16", "auto": "bf16", "fp16": "bf16", "float16": "bf16", "fp4": "nvfp4"}
-_SYNONYMS |= {"modelopt_fp4": "nvfp4", "modelopt": "fp8", "fbgemm_fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8"}
+SYNONYMS = {"bfloat16": "bf16", "auto": "bf16", "fp16": "bf16", "float16": "bf16", "fp4": "nvfp4"}
+SYNONYMS |= {"modelopt_fp4": "nvfp4", "modelopt": "fp8", "fbgemm_fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8"}
 _FILE_NAME = re.compile(r"(?P<backend>[a-z]+)-tp(?P<tp>\d+)-(?P<precision>[a-z0-9]+?)(?:-kv(?P<kv>[a-z0-9]+))?\.yaml")
 
 
@@ -76,10 +76,42 @@ class Errors(Spec):
 
 
 class Host(Spec):
-    """Host seconds between iterations, if known; the calibration itself holds device time only."""
+    """Host seconds between iterations, if known; the calibration itself holds device time only.
+
+    A host that also takes time per sequence has `per_seq_s` beside `iteration_s`; `admission_s` is latency per request
+    before it is queued. A scenario says these two in its `engine:` part.
+    """
 
     iteration_s: NonNegativeFloat | None = None
     note: str
+    per_seq_s: NonNegativeFloat | None = None
+    admission_s: NonNegativeFloat | None = None
+
+
+class Noise(Spec):
+    """How iterations scatter about the fit: by a log-normal factor of median 1 that some iterations in a row share.
+
+    `sigma` is the standard deviation of its logarithm; `iterations` how long it holds, from the autocorrelation.
+    """
+
+    sigma: NonNegativeFloat
+    iterations: PositiveInt
+
+
+class Confounded(Spec):
+    """Terms that the data cannot tell apart, and what is known: their seconds together in an average iteration."""
+
+    terms: list[str]
+    together_s: NonNegativeFloat
+    standard_error_s: NonNegativeFloat
+
+
+class Estimates(Spec):
+    """How well the fit knows its coefficients, by name; a standard error of null: not at all."""
+
+    standard_error: dict[str, NonNegativeFloat | None]
+    condition: PositiveFloat | None
+    confounded: list[Confounded]
 
 
 class Calibration(Spec):
@@ -98,6 +130,8 @@ class Calibration(Spec):
     scatter: str
     host: Host
     coefficients: Coefficients
+    noise: Noise | None = None
+    estimates: Estimates | None = None
 
     @property
     def name(self) -> str:
@@ -204,8 +238,8 @@ def calibration(
         gpu.name if known_gpu is None else known_gpu.name,
         backend,
         tensor_parallel_size,
-        _SYNONYMS.get(precision, precision),
-        _SYNONYMS.get(kv_cache_dtype, kv_cache_dtype),
+        SYNONYMS.get(precision, precision),
+        SYNONYMS.get(kv_cache_dtype, kv_cache_dtype),
     )
     if known_model is None or known_gpu is None:
         raise InputError(_unknown_to_the_catalog(wanted, known_model is None, known_gpu is None))

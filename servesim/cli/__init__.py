@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from servesim.cli.calibrate import calibrate
 from servesim.cli.check import check
 from servesim.cli.compare import compare
 from servesim.cli.group import CommandGroup
@@ -50,3 +51,4 @@ main.add_command(schema)
 main.add_command(new)
 main.add_command(plan)
 main.add_command(workload)
+main.add_command(calibrate)

@@ -1,0 +1,112 @@
+"""Per-iteration records of vLLM as `servesim.calibrate.vllm_hook` writes them: JSON lines, plain or gzipped.
+
+The first line says how the engine was set up (`meta`), every other one is an iteration: `t0`/`t1` start and end of
+`Scheduler.schedule`, `t2`/`t3` of `update_from_output` (s); `pf` its prefill chunks as [request, tokens, tokens
+computed before, tokens of the request]; `nd` decoding sequences and `dctx` their summed context; `run`/`wait` requests
+in the queues after scheduling; `fin` the requests that ended.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from servesim.calibrate.iterations import Floats, Iterations
+from servesim.errors import InputError, Problem
+
+_NEEDED = ("t0", "t1", "t2", "t3", "pf", "nd", "dctx", "run", "wait", "fin")
+_MAX_PROBLEMS = 5
+
+
+class Recorded(NamedTuple):
+    """What a file of iterations holds: the engine's settings as recorded, and the iterations."""
+
+    meta: dict[str, Any]
+    iterations: Iterations
+
+
+def read_recorded(path: Path) -> Recorded:
+    """Return the iterations in `path`; InputError with the first faulty lines if some cannot be read.
+
+    Scheduling and execution in turn: the device's time lies between the two, `t2 - t1`, and the host's is all the
+    rest up to the next iteration. Under one-ahead scheduling (`async` in the meta line) they overlap, so that an
+    iteration takes from one update to the next and the host's part is not known.
+    """
+    meta: dict[str, Any] = {}
+    rows, problems = [], []
+    for number, line in lines(path):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("not a JSON object")
+            if "meta" in record:
+                inner = record["meta"]
+                meta = inner if isinstance(inner, dict) else record
+                continue
+            missing = [key for key in _NEEDED if key not in record]
+            if missing:
+                raise ValueError(f"no {', '.join(missing)}: not an iteration as servesim's vLLM hook records them")
+            rows.append(_row(record))
+        except (ValueError, TypeError) as error:
+            problems.append(Problem(str(error), file=str(path), line=number))
+            if len(problems) == _MAX_PROBLEMS:
+                break
+    if problems:
+        raise InputError(problems)
+    rows = [row for row in rows if row[0] + row[3] > 0]
+    if not rows:
+        raise InputError(Problem("holds no iterations", file=str(path)))
+    return Recorded(meta, _iterations(np.asarray(rows, dtype=np.float64), one_ahead=bool(meta.get("async"))))
+
+
+def is_recorded(path: Path) -> bool:
+    """Return whether the first line is JSON, as the hook writes it, and not a line of a text log."""
+    first = next((line for _, line in lines(path)), "")
+    return first.lstrip().startswith("{")
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file that are not blank, with their numbers; InputError if it cannot be read."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError) as error:
+        raise InputError(
+            Problem(f"cannot be read: {getattr(error, 'strerror', None) or error}", file=str(path))
+        ) from error
+
+
+def _row(record: dict[str, Any]) -> tuple[float, ...]:
+    chunks = [(int(tokens), int(before)) for _, tokens, before, *_ in record["pf"]]
+    pairs = sum(tokens * before + tokens * (tokens + 1) // 2 for tokens, before in chunks)
+    goes_on = record["run"] - len(record["fin"]) > 0 or record["wait"] > 0
+    return (
+        sum(tokens for tokens, _ in chunks), len(chunks), pairs, record["nd"], record["dctx"],
+        record["t0"], record["t1"], record["t2"], record["t3"], goes_on,
+    )  # fmt: skip
+
+
+def _iterations(rows: Floats, one_ahead: bool) -> Iterations:
+    *work, t0, t1, t2, t3, goes_on = rows.T
+    following = np.append(t0[1:], np.nan)
+    if one_ahead:
+        busy = np.append(False, goes_on[:-1] > 0)
+        device_s = np.where(busy, t3 - np.append(np.nan, t3[:-1]), np.nan)
+        host_s = np.full(len(t0), np.nan)
+    else:
+        device_s = t2 - t1
+        gap_s = np.where(goes_on > 0, following - t3, np.nan)
+        host_s = (t1 - t0) + (t3 - t2) + gap_s
+    sound = np.isfinite(device_s) & (device_s > 0)
+    prefill_tokens, prefill_seqs, pairs, decode_seqs, context = work
+    part = np.zeros(len(t0), dtype=np.int64)
+    found = Iterations(prefill_tokens, prefill_seqs, pairs, decode_seqs, context, device_s, host_s, part)
+    return found[sound]

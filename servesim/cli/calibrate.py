@@ -1,0 +1,124 @@
+"""`servesim calibrate`: from measurements to a calibration file."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from servesim.cli.group import CommandGroup, debug_option
+
+if TYPE_CHECKING:
+    from servesim.calibrate.target import Target
+
+_EPILOG = """
+\b
+Examples:
+  servesim calibrate vllm-log iterations.jsonl --model llama-3.1-8b --gpu h100_sxm -o mine.yaml --picture fit.png
+  servesim calibrate bench results.json --model llama-3.1-8b --gpu h100_sxm -o mine.yaml
+  servesim calibrate endpoint http://127.0.0.1:8000 --model llama-3.1-8b --gpu h100_sxm -o mine.yaml
+  servesim calibrate aiconfigurator --model llama-3.1-8b --gpu h100_sxm --backend vllm -o mine.yaml
+
+docs/calibrate.md says which one to use when.
+"""
+_LATER = {"torch": "servesim.cli.calibrate_torch"}  # commands in modules of their own, imported when asked for
+
+
+class CalibrateGroup(CommandGroup):
+    """A group that also finds the commands in `_LATER`, where their module is there."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*super().list_commands(ctx), *(name for name in _LATER if self._module(name) is not None)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None or cmd_name not in _LATER:
+            return found
+        module = self._module(cmd_name)
+        return None if module is None else getattr(module, cmd_name)
+
+    @staticmethod
+    def _module(name: str) -> Any:
+        try:
+            return importlib.import_module(_LATER[name])
+        except ModuleNotFoundError as error:
+            if error.name == _LATER[name]:
+                return None
+            raise
+
+
+@click.group(cls=CalibrateGroup, epilog=_EPILOG)
+def calibrate() -> None:
+    """Make a calibration file from measurements: of your GPU, your server, or files you have."""
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what was measured, and where the file goes."""
+    options = (
+        click.option("--model", required=True, help="Catalog name, or path of a config.json."),
+        click.option("--gpu", required=True, help="Catalog name of the GPU."),
+        click.option("--unlisted", is_flag=True, help="Let --model and --gpu be names that the catalog does not have."),
+        click.option("--backend", default="vllm", show_default=True, help="The engine: vllm, sglang, trtllm, ..."),
+        click.option("--tp", type=click.IntRange(1), default=1, show_default=True, help="Tensor-parallel size."),
+        click.option("--quantization", metavar="NAME", help="Weight format; default: the model's own."),
+        click.option("--kv-cache-dtype", default="auto", show_default=True, help="auto or fp8."),
+        click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="YAML"),
+        click.option("--force", is_flag=True, help="Let -o and --picture replace files."),
+        click.option(
+            "--picture", type=click.Path(path_type=Path), metavar="PNG", help="Draw what the fit leaves over."
+        ),
+        click.option("--date", help="Date of the measurement, for the file."),
+        click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True),
+        debug_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def checked_target(**given: Any) -> tuple[Target, dict[str, Any]]:
+    """Return what was measured and where the results go, and the options that are left; InputError if impossible."""
+    from servesim.calibrate.target import Target, named
+    from servesim.cli.output import checked_file
+
+    names = ("model", "gpu", "unlisted", "backend", "tp", "quantization", "kv_cache_dtype")
+    key, model = named(**{name: given.pop(name) for name in names})
+    output, picture = given.pop("output"), given.pop("picture")
+    force = given.pop("force")
+    for option, file in (("-o", output), ("--picture", picture)):
+        if file is not None:
+            checked_file(file, force=force, option=option)
+    return Target(key, model, output, picture, given.pop("date")), given
+
+
+def finish(target: Target, text: Sequence[str], facts: dict[str, Any], style: str) -> None:
+    """Print the outcome."""
+    if style == "json":
+        click.echo(json.dumps(facts, indent=2, allow_nan=False))
+        return
+    click.echo("\n".join(text))
+    click.echo(f"written: {target.output}" + ("" if target.picture is None else f", {target.picture}"))
+
+
+@calibrate.command("vllm-log")
+@click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="LOG...")
+@click.option("--kv-tokens", type=click.IntRange(1), help="KV cache size of a text log that does not say it, tokens.")
+@click.option("--block-size", type=click.IntRange(1), default=16, show_default=True, help="Tokens per KV block.")
+@target_options
+def vllm_log(logs: tuple[Path, ...], kv_tokens: int | None, block_size: int, style: str, **given: Any) -> None:
+    """Fit iterations that vLLM logged: LOG is what servesim's hook recorded, or the server's text log.
+
+    Record with SERVESIM_VLLM_ITERATIONS=iterations.jsonl vllm serve ... where servesim is installed beside vLLM (0.32
+    and 0.33); or start any recent vLLM with --enable-logging-iteration-details and keep its log.
+    """
+    from servesim.calibrate.vllm_log import calibrate_logs
+
+    target, _ = checked_target(**given)
+    text, facts = calibrate_logs(logs, target, kv_tokens, block_size)
+    finish(target, text, facts, style)
