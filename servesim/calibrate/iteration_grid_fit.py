@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls  # type: ignore[import-untyped]
 
 from servesim.catalog import Model
-from servesim.catalog.iteration_form import Coefficients, Experts, Padded, PiecewiseLinear, SequenceContext, in_tiles
+from servesim.catalog.iteration_form import (
+    Coefficients,
+    Experts,
+    MixedDecode,
+    Padded,
+    PiecewiseLinear,
+    SequenceContext,
+    in_tiles,
+)
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -52,7 +60,7 @@ class Rows:
 
     def __getitem__(self, mask: Bools) -> Rows:
         """Return the rows where `mask` holds."""
-        return Rows(*(getattr(self, f.name)[mask] for f in fields(self)))
+        return type(self)(*(getattr(self, f.name)[mask] for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,13 @@ def sequence_context_tokens(model: Model) -> list[int]:
     """Return at which context per sequence attention may get cheaper: the sliding window, and where kernels split."""
     window = [] if model.sliding_window_tokens is None else [model.sliding_window_tokens]
     return [*window, SEQUENCE_CONTEXT_TOKENS]
+
+
+def blocks_with_mixed_decode(rows: Rows, model: Model) -> list[Block]:
+    """Return the form's terms with those of decoding beside a prefill, for measurements that can tell them apart."""
+    decode = rows.decode_seqs * np.minimum(rows.prefill_tokens / PREFILL_START_TOKENS, 1.0)
+    columns = np.stack([decode, decode * rows.decode_context], axis=1)
+    return [*blocks(rows, model), Block("mixed_decode", columns)]
 
 
 def batch_only_blocks(rows: Rows, model: Model) -> list[Block]:
@@ -238,7 +253,15 @@ def coefficients_of(parts: list[Block], values: Floats, model: Model) -> Coeffic
         prefill_start_s=by_name["prefill_start"][0],
         prefill_start_tokens=PREFILL_START_TOKENS,
         mixed=PiecewiseLinear(knots_tokens=MIXED_KNOTS, s_per_token=by_name["mixed"]),
+        mixed_decode=_mixed_decode(by_name),
     )
+
+
+def _mixed_decode(by_name: dict[str, list[float]]) -> MixedDecode | None:
+    if "mixed_decode" not in by_name:
+        return None
+    per_seq_s, per_context_token_s = by_name["mixed_decode"]
+    return MixedDecode(per_seq_s=per_seq_s, per_context_token_s=per_context_token_s)
 
 
 def _short(value: float, digits: int) -> float:

@@ -4,6 +4,7 @@
       + context(S) + sum_j per_seq_context_j * min(S, k_j * decode_seqs)
       + per_pair * prefill_pairs + prefill_start * min(prefill_tokens, k) / k
       + [decode_seqs > 0] * mixed(prefill_tokens)
+      + min(prefill_tokens, k) / k * (mixed_per_seq * decode_seqs + mixed_context * S)
 
 with n = decode_seqs + prefill_tokens scheduled tokens, S the summed decode context, U(n) = E (1 - (1 - k/E)^n) the
 experts a layer wakes, and dense, padded, context, mixed piecewise linear from 0. Beyond one tile, n is also counted in
@@ -85,6 +86,13 @@ class SequenceContext(Spec):
     s_per_token: NonNegativeFloat
 
 
+class MixedDecode(Spec):
+    """What decoding costs more in an iteration that also prefills: kernels for both are slower on single tokens."""
+
+    per_seq_s: NonNegativeFloat
+    per_context_token_s: NonNegativeFloat
+
+
 class Coefficients(Spec):
     """All coefficients of the form, in seconds."""
 
@@ -99,6 +107,7 @@ class Coefficients(Spec):
     prefill_start_s: NonNegativeFloat
     prefill_start_tokens: NonNegativeInt
     mixed: PiecewiseLinear
+    mixed_decode: MixedDecode | None = None
 
     def token_seconds(self, count: int) -> list[float]:
         """Return base + dense + padded + experts for 0, 1, ..., count - 1 scheduled tokens."""

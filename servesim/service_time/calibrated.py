@@ -29,6 +29,8 @@ class CalibratedIterationTime(IterationTime):
         self._coefficients = entry.coefficients
         self._per_seq_s = entry.coefficients.per_seq_s
         self._per_pair_s = entry.coefficients.per_prefill_pair_s
+        self._mixed_decode = entry.coefficients.mixed_decode
+        self._prefill_start_tokens = entry.coefficients.prefill_start_tokens
         self._grow(min(max_num_batched_tokens + max_num_seqs, 65_536))  # grows on demand beyond
         self._batches: list[_BatchLines | None] = [None] * (min(max_num_seqs, 4096) + 1)
         self.validity = Validity(**entry.validity.model_dump())
@@ -81,6 +83,10 @@ class CalibratedIterationTime(IterationTime):
                 self._grow(2 * (decode_seqs + prefill_tokens))
             return self.mixed_s(decode_seqs, context_tokens, prefill_seqs, prefill_tokens, prefill_pairs)
         base_s, slope_s = added[bisect_left(limits, context_tokens)]
+        if (slower := self._mixed_decode) is not None:
+            share = min(1.0, prefill_tokens / max(1, self._prefill_start_tokens))
+            base_s += share * slower.per_seq_s * decode_seqs
+            slope_s += share * slower.per_context_token_s
         return prefill_s + self._mixed_s[prefill_tokens] + base_s + slope_s * context_tokens
 
 

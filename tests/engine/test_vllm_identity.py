@@ -153,10 +153,10 @@ class WatchedSpans(ContinuousEngine):
             self.watch.decided(running, self.waiting, self.kv.free - due)
         return decided
 
-    def _evict(self, victim: Request, start_s: float) -> int:
+    def _evict(self, victim: Request, start_s: float, served_blocks: int) -> int:
         computed = victim.tail + self.iteration if victim.stage == DECODE else victim.computed_tokens
         self.watch.preempted(victim, computed)
-        return super()._evict(victim, start_s)
+        return super()._evict(victim, start_s, served_blocks)
 
 
 class WatchedSteps(ReferenceEngine):
