@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from servesim.catalog.calibrations import Calibration, calibration, read_calibration
+from servesim.catalog.iteration_form import Coefficients
 from servesim.errors import InputError
 from servesim.registry import register
 from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec, Origin, Validity
@@ -22,19 +23,17 @@ class _BatchLines(NamedTuple):
     added: list[tuple[float, float]]
 
 
-class CalibratedIterationTime(IterationTime):
+class FormIterationTime(IterationTime):
     """Table look-ups over `Coefficients`: lists indexed by token count, and lines over the context by batch size."""
 
-    def __init__(self, entry: Calibration, max_num_batched_tokens: int, max_num_seqs: int) -> None:
-        self._coefficients = entry.coefficients
-        self._per_seq_s = entry.coefficients.per_seq_s
-        self._per_pair_s = entry.coefficients.per_prefill_pair_s
-        self._mixed_decode = entry.coefficients.mixed_decode
-        self._prefill_start_tokens = entry.coefficients.prefill_start_tokens
+    def __init__(self, coefficients: Coefficients, max_num_batched_tokens: int, max_num_seqs: int) -> None:
+        self._coefficients = coefficients
+        self._per_seq_s = coefficients.per_seq_s
+        self._per_pair_s = coefficients.per_prefill_pair_s
+        self._mixed_decode = coefficients.mixed_decode
+        self._prefill_start_tokens = coefficients.prefill_start_tokens
         self._grow(min(max_num_batched_tokens + max_num_seqs, 65_536))  # grows on demand beyond
         self._batches: list[_BatchLines | None] = [None] * (min(max_num_seqs, 4096) + 1)
-        self.validity = Validity(**entry.validity.model_dump())
-        self.origin = Origin(entry.name, measured=True, note=entry.provenance.method, facts=entry.facts())
 
     def _grow(self, tokens: int) -> None:
         """Extend the tables to `tokens` scheduled tokens."""
@@ -88,6 +87,15 @@ class CalibratedIterationTime(IterationTime):
             base_s += share * slower.per_seq_s * decode_seqs
             slope_s += share * slower.per_context_token_s
         return prefill_s + self._mixed_s[prefill_tokens] + base_s + slope_s * context_tokens
+
+
+class CalibratedIterationTime(FormIterationTime):
+    """The times of a calibration file, with its origin, error and range of validity."""
+
+    def __init__(self, entry: Calibration, max_num_batched_tokens: int, max_num_seqs: int) -> None:
+        super().__init__(entry.coefficients, max_num_batched_tokens, max_num_seqs)
+        self.validity = Validity(**entry.validity.model_dump())
+        self.origin = Origin(entry.name, measured=True, note=entry.provenance.method, facts=entry.facts())
 
 
 @register("service_time")
