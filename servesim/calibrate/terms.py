@@ -124,14 +124,18 @@ def coefficients_of(form: Form, values: dict[str, float], model: Model | None) -
     )
 
 
-def choose(rows: Iterations, model: Model | None) -> Form:
-    """Return the form whose terms and knots predict stretches of time held back from the fit best, none in vain."""
+def choose(rows: Iterations, model: Model | None, least_rows: int = _LEAST_ROWS) -> Form:
+    """Return the form whose terms and knots predict stretches of time held back from the fit best, none in vain.
+
+    A term or knot needs `least_rows` iterations that it matters for, and as many on the other side of a knot: few are
+    enough where each row is the median of many repetitions and the design spreads them.
+    """
     few = _thinned(rows)
     folds = _folds(len(few))
     form = Form(experts=bool(model is not None and model.experts))
     error = _held_back(form, few, model, folds)
     while error > _EXACT:
-        tried = [(_held_back(other, few, model, folds), other) for other in _larger(form, few, model)]
+        tried = [(_held_back(other, few, model, folds), other) for other in _larger(form, few, model, least_rows)]
         best, other = min(tried, key=lambda pair: pair[0], default=(error, form))
         if best > (1.0 - _LEAST_GAIN) * error:
             break
@@ -139,22 +143,22 @@ def choose(rows: Iterations, model: Model | None) -> Form:
     return form
 
 
-def _larger(form: Form, rows: Iterations, model: Model | None) -> Iterator[Form]:
+def _larger(form: Form, rows: Iterations, model: Model | None, least_rows: int) -> Iterator[Form]:
     """Yield every form with one more term or knot that the data reach on both sides."""
     if not form.per_seq:
         yield replace(form, per_seq=True)
     kinds = rows.kind
-    if (kinds != "decode").sum() >= _LEAST_ROWS and not form.prefill_start:
+    if (kinds != "decode").sum() >= least_rows and not form.prefill_start:
         yield replace(form, prefill_start=True)
-    if (kinds == "mixed").sum() >= _LEAST_ROWS and not form.mixed:
+    if (kinds == "mixed").sum() >= least_rows and not form.mixed:
         yield replace(form, mixed=(0,))
     window = [] if model is None or model.sliding_window_tokens is None else [model.sliding_window_tokens]
     for limit in {_SEQUENCE_CONTEXT_TOKENS, *window} - set(form.sequence_context):
-        if _reached(rows.mean_context, limit):
+        if _reached(rows.mean_context, limit, least_rows):
             yield replace(form, sequence_context=(*form.sequence_context, limit))
     if form.tile is None:
         for tile in _TILES:
-            if _reached(rows.tokens, tile):
+            if _reached(rows.tokens, tile, least_rows):
                 yield replace(form, tile=tile)
     for name, x, candidates in (
         ("dense", rows.tokens, _TOKEN_KNOTS),
@@ -163,13 +167,13 @@ def _larger(form: Form, rows: Iterations, model: Model | None) -> Iterator[Form]
     ):
         knots = getattr(form, name)
         for knot in candidates:
-            if knots and knot not in knots and _reached(x, knot):
+            if knots and knot not in knots and _reached(x, knot, least_rows):
                 larger: dict[str, Any] = {name: tuple(sorted((*knots, knot)))}
                 yield replace(form, **larger)
 
 
-def _reached(x: Floats, knot: float) -> bool:
-    return int((x > knot).sum()) >= _LEAST_ROWS and int(((x > 0) & (x <= knot)).sum()) >= _LEAST_ROWS
+def _reached(x: Floats, knot: float, least_rows: int) -> bool:
+    return int((x > knot).sum()) >= least_rows and int(((x > 0) & (x <= knot)).sum()) >= least_rows
 
 
 def _thinned(rows: Iterations) -> Iterations:
