@@ -1,0 +1,152 @@
+"""`servesim calibrate torch`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from servesim.cli.group import debug_option
+
+_EPILOG = """
+\b
+Examples:
+  servesim calibrate torch llama-3.1-8b -o mine.yaml --budget 10m
+  servesim calibrate torch ./config.json --dtype fp16 --max-num-seqs 64 -o mine.yaml --picture fit.png
+  servesim calibrate torch bert-base --prompt-tokens 256 -o encoder.yaml
+  servesim calibrate torch llama-3.1-8b -o mine.yaml --resume
+
+docs/calibrate-torch.md says what is measured, and how long it takes.
+"""
+_BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+class Duration(click.ParamType):
+    """A time such as 10m, 90s or 1h30m, in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        match = _BUDGET.fullmatch(str(value))
+        seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+        if not 0 < seconds <= 7 * 86_400:
+            self.fail(f"expected a time such as 90s, 10m or 1h30m, at most 168h; got {value!r}", param, ctx)
+        return float(seconds)
+
+
+@click.command("torch", epilog=_EPILOG)
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="YAML")
+@click.option("--budget", type=Duration(), default="10m", show_default=True, help="Stop measuring after this time.")
+@click.option("--resume", is_flag=True, help="Go on with the points stored beside -o.")
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
+@click.option("--gpu", metavar="NAME", help="What to call the device; default: its name in the catalog, or its own.")
+@click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), default="bf16", show_default=True)
+@click.option("--quantization", type=click.Choice(["int8", "int4", "fp8"]), help="Weights, with torchao.")
+@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile.")
+@click.option("--tp", type=click.IntRange(1), default=1, show_default=True, help="GPUs that share the model.")
+@click.option("--max-num-seqs", type=click.IntRange(1, 4096), help="Decoding sequences [256; 32 on a CPU].")
+@click.option("--max-context", type=click.IntRange(2), help="Tokens of context per sequence [8192; 1024].")
+@click.option("--max-prefill-tokens", type=click.IntRange(1), help="Prefill tokens per iteration [8192; 1024].")
+@click.option("--max-batch-size", type=click.IntRange(3), help="Items of a batch, not for decoders [256; 32].")
+@click.option("--prompt-tokens", type=click.IntRange(1), help="Tokens of a text encoder's item [128].")
+@click.option("--output-tokens", type=click.IntRange(1), help="Tokens a speech model writes for an item [32].")
+@click.option("--points", type=click.IntRange(50, 10_000), default=150, show_default=True, help="Of a decoder's design.")
+@click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), default=0.02, show_default=True,
+              help="Repeat until the 95 % interval of the median lies within this share of it.")  # fmt: skip
+@click.option("--max-point", type=click.FloatRange(0, 600, min_open=True), default=2.0, show_default=True,
+              help="Seconds for one point at the most.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads on a CPU.")
+@click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True,
+              help="cpu: processor time of one thread, for a machine that others use too.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the design and its order.")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="PNG", help="Draw what the fit leaves over.")
+@click.option("--date", help="Date of the measurement, for the file.")
+@click.option("--force", is_flag=True, help="Let -o and --picture replace files.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@debug_option
+def torch(model: str, style: str, **given: Any) -> None:
+    """Profile MODEL with PyTorch on this machine, on CUDA or on the CPU, and fit a calibration file.
+
+    MODEL is a decoder of the catalog, an encoder, vision, speech or diffusion model known by name, or the config.json
+    of another one. It gets random weights: nothing is downloaded. Raw points are stored beside the output as they are
+    measured.
+    """
+    import json
+
+    plan = _plan(model, given)
+    from servesim.calibrate.torch_profile import profile
+
+    with _progress(enabled=style == "table") as show:
+        outcome = profile(plan, show)
+    if style == "json":
+        click.echo(json.dumps(outcome.facts, indent=2, allow_nan=False))
+        return
+    click.echo("\n".join(outcome.text))
+    pictured = "" if plan.picture is None else f", {plan.picture}"
+    click.echo(f"written: {plan.output}, {plan.raw_path}{pictured}")
+
+
+def _plan(model: str, given: dict[str, Any]) -> Any:
+    """Return the plan that the options describe; everything that can be refused is refused here."""
+    from servesim.calibrate.torch_device import check_precision, device_of, require
+    from servesim.calibrate.torch_measure import Repeats
+    from servesim.calibrate.torch_profile import Plan
+    from servesim.calibrate.torch_subjects import DECODER, DIFFUSION, subject_of
+    from servesim.cli.output import checked_file
+    from servesim.errors import InputError
+
+    if given.pop("tp") > 1:
+        raise InputError(
+            "--tp: tensor parallelism is not measured here: Transformers splits a model over GPUs only while it loads a "
+            "stored checkpoint (from_pretrained with tp_plan), and this profile has none. Measure a server of several "
+            "GPUs with servesim calibrate vllm-log"
+        )
+    subject = subject_of(model, given.pop("prompt_tokens"), given.pop("output_tokens"))
+    limits = ("max_num_seqs", "max_context", "max_prefill_tokens")
+    wrong = limits if subject.task != DECODER else ("max_batch_size",)
+    for name in wrong:
+        if given[name] is not None:
+            raise InputError(f"--{name.replace('_', '-')} is not for {subject.name}, which is: {subject.task}")
+    force, output, picture = given.pop("force"), given["output"], given["picture"]
+    if output.suffix not in (".yaml", ".yml"):
+        raise InputError(f"-o {output}: the calibration is a YAML file; give it that ending")
+    for option, file in (("-o", output), ("--picture", picture)):
+        if file is not None:
+            checked_file(file, force=force or (given["resume"] and option == "-o"), option=option)
+    raw = output.with_suffix(".points.csv")
+    if not given["resume"]:
+        checked_file(raw, force=force, option="raw points")
+    require("torch", "transformers", *(["diffusers"] if subject.task == DIFFUSION else []))
+    device = device_of(given.pop("device"), given.pop("threads"), given.pop("clock"))
+    check_precision(device, given["dtype"], given["quantization"])
+    rule = Repeats(tolerance=given.pop("tolerance"), max_s=given.pop("max_point"))
+    gpu, budget_s = given.pop("gpu") or device.name(), given.pop("budget")
+    return Plan(subject=subject, device=device, gpu=gpu, budget_s=budget_s, rule=rule, **given)
+
+
+@contextmanager
+def _progress(*, enabled: bool) -> Iterator[Callable[[int, int, Any], None] | None]:
+    """Yield a callback that is told of each point; a bar with the remaining time on a terminal, else nothing."""
+    if not enabled or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as bar:
+        task = bar.add_task("building the model", total=None)
+
+        def show(done: int, of: int, point: Any) -> None:
+            bar.update(task, completed=done, total=of, description=f"point {done + 1} of {of}, {point.kind}")
+
+        yield show
