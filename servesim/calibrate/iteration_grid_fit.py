@@ -200,14 +200,14 @@ def held_back(rows: Rows, model: Model, form: Form = blocks) -> dict[str, dict[s
         errors["edge" if is_edge else "interior"].append(_errors(rows[mask], model, coefficients, form))
     _, coefficients = fit(rows, model, form)
     errors["in_sample"].append(_errors(rows, model, coefficients, form))
-    return {group: _by_kind(parts) for group, parts in errors.items()}
+    return {group: by_kind(parts) for group, parts in errors.items()}
 
 
 def _errors(rows: Rows, model: Model, coefficients: Floats, form: Form) -> tuple[NDArray[np.str_], Floats]:
     return rows.kind, np.abs(predict(rows, model, coefficients, form) / rows.seconds - 1.0)
 
 
-def _by_kind(parts: list[tuple[NDArray[np.str_], Floats]]) -> dict[str, Floats]:
+def by_kind(parts: list[tuple[NDArray[np.str_], Floats]]) -> dict[str, Floats]:
     kinds = np.concatenate([kind for kind, _ in parts])
     errors = np.concatenate([error for _, error in parts])
     found = {kind: errors[kinds == kind] for kind in ("decode", "prefill", "mixed")}

@@ -71,20 +71,25 @@ class ContinuousEngine:
         "_fresh",
         "_has_admission",
         "_has_host",
+        "_held_iterations",
         "_leaving",
         "_limit_tokens",
         "_max_seqs",
         "_max_tokens",
+        "_no_evict",
         "_partial",
         "_phase",
         "_planned",
         "_record",
+        "_reserved_blocks",
         "_rows",
         "_run_start_s",
         "_scheduler",
         "_start_alarm",
         "_timing",
         "_used_blocks",
+        "_wait_iterations",
+        "_waiting_tokens",
         "_watermark_blocks",
         "index",
         "iteration",
@@ -123,6 +128,8 @@ class ContinuousEngine:
         self._max_tokens = min(settings.max_model_len, self.kv.usable * settings.block_size + 1)
         self._max_seqs = settings.max_num_seqs
         self._budget = settings.max_num_batched_tokens
+        self._no_evict = settings.guaranteed_no_evict
+        self._wait_iterations = settings.batch_wait_timeout_iters
         self._has_admission = settings.admission_time_s > 0 or settings.admission_time_per_token_s > 0
 
         self.runs = Spool(RUN_COLUMNS)
@@ -134,6 +141,9 @@ class ContinuousEngine:
         self.preemptions = 0
         self.iteration = 0
         self._admissions = 0
+        self._reserved_blocks = 0
+        self._held_iterations = 0
+        self._waiting_tokens = 0
         self._decode_seqs = 0
         self._context_tokens = 0
         self._ends: list[tuple[int, int, Request]] = []
@@ -172,11 +182,15 @@ class ContinuousEngine:
         request.stage = WAITING
         is_head = self._add_waiting(request)
         self.waiting += 1
+        if self._wait_iterations:
+            self._waiting_tokens += request.prompt_tokens
         phase = self._phase
         if phase == _RUNNING:
             # Look again only if the head could be admitted before the planned end of the run. Free blocks and slots
             # only shrink until then, so that a no is certain.
-            if is_head and self._planned > self._decided + 1 and len(self.running) < self._max_seqs:
+            if self._wait_iterations:
+                self._poke()  # anyone may be the one that others wait for
+            elif is_head and self._planned > self._decided + 1 and len(self.running) < self._max_seqs:
                 needed = request.prompt_tokens if self.settings.scheduler_reserve_full_isl else 1
                 if needed <= self.kv.free * self.kv.block_size:
                     self._poke()
@@ -212,6 +226,7 @@ class ContinuousEngine:
             was_head = self._scheduler.head() is request
             self._scheduler.remove(request)
             self.waiting -= 1
+            self._waiting_tokens -= request.prompt_tokens + request.generated_tokens
             if self._cache is not None:
                 self._cache.forget(request)
             if was_head and self.waiting:
@@ -429,7 +444,9 @@ class ContinuousEngine:
         free_before = kv.free
         for request in leaving:
             if running.pop(request, self) is not self:  # not evicted since
-                kv.free -= -(request.prompt_tokens + request.output_tokens - 1) // size
+                blocks = -(-(request.prompt_tokens + request.output_tokens - 1) // size)
+                kv.free += blocks
+                self._reserved_blocks -= blocks
             request.generated_tokens = request.output_tokens
             if request.outcome == PENDING:
                 request.stage = GONE
@@ -466,6 +483,7 @@ class ContinuousEngine:
         if self._cache is not None:
             self._cache.freed_blocks += self.kv.free - free_before
         del self.running[request]
+        self._reserved_blocks -= blocks_for(request.prompt_tokens + request.output_tokens - 1, size)
 
     # ---- decisions --------------------------------------------------------------------------------------------
 
@@ -475,7 +493,7 @@ class ContinuousEngine:
         Returns False, with no run planned, if there is nothing to do.
         """
         kv = self.kv
-        preempted = False
+        preempted = held = False
         decoding = self._decode_seqs
         due = kv.due[self.iteration % kv.block_size] if decoding else 0
         tokens = blocks = 0
@@ -499,10 +517,13 @@ class ContinuousEngine:
                 self._partial = None
                 self._fresh.append(request)
         if self.waiting and not preempted and tokens + decoding < self._budget:
-            new_seqs, new_tokens, new_pairs = self._admit(start_s, due, tokens)
-            seqs += new_seqs
-            tokens += new_tokens
-            pairs += new_pairs
+            if decoding and self._wait_iterations and self._hold(due):
+                held = True
+            else:
+                new_seqs, new_tokens, new_pairs = self._admit(start_s, due, tokens)
+                seqs += new_seqs
+                tokens += new_tokens
+                pairs += new_pairs
 
         context_tokens = self._context_tokens
         shape: Shape | None
@@ -530,7 +551,7 @@ class ContinuousEngine:
         steps = self._ends[0][0] - self.iteration
         if context_tokens + decoding * (steps - 1) > self._limit_tokens:
             steps = int((self._limit_tokens - context_tokens) // decoding) + 1
-        if preempted:
+        if preempted or held:
             steps = 1  # admission stopped for this iteration only
         if steps > 1 and (steps // kv.block_size + 1) * decoding > kv.free:
             steps = kv.affordable(self.iteration, steps, decoding)
@@ -552,6 +573,9 @@ class ContinuousEngine:
             length = request.prompt_tokens + request.generated_tokens
             spare = available - self._watermark_blocks if running else available
             blocks = -(-length // size)
+            whole = -(-(request.prompt_tokens + request.output_tokens - 1) // size)
+            if self._no_evict and whole > kv.usable - self._reserved_blocks:
+                break
             chunk = length - computed
             if chunk > budget:
                 if not self.settings.enable_chunked_prefill:
@@ -569,7 +593,10 @@ class ContinuousEngine:
             running[request] = None
             self._admissions = request.order = self._admissions + 1
             available -= blocks
+            self._reserved_blocks += whole
             budget -= chunk
+            if self._wait_iterations:
+                self._waiting_tokens -= length
             seqs += 1
             total += chunk
             pairs += chunk * computed + chunk * (chunk + 1) // 2
@@ -585,6 +612,28 @@ class ContinuousEngine:
         kv.free -= free - available
         self.waiting = waiting
         return seqs, total, pairs
+
+    def _hold(self, due: int) -> bool:
+        """Return whether prefill waits for company in this iteration, and count it; see `EngineSettings`.
+
+        Where the head could not be admitted anyway, nothing is held and the count stands still.
+        """
+        kv, request = self.kv, self._scheduler.head()
+        length = request.prompt_tokens + request.generated_tokens
+        room = self._budget - self._decode_seqs
+        if len(self.running) >= self._max_seqs or length > room:
+            return False
+        if blocks_for(length, kv.block_size) > kv.free - due - self._watermark_blocks:
+            return False
+        whole = blocks_for(request.prompt_tokens + request.output_tokens - 1, kv.block_size)
+        if self._no_evict and whole > kv.usable - self._reserved_blocks:
+            return False
+        tokens = min(self._waiting_tokens, room) + self._decode_seqs
+        if tokens >= self.settings.batch_wait_tokens or self._held_iterations >= self._wait_iterations:
+            self._held_iterations = 0
+            return False
+        self._held_iterations += 1
+        return True
 
     def _next_chunk(self, request: Request) -> tuple[int, int]:
         """Return the tokens a partly prefilled request gets next and the new blocks they need."""
@@ -640,6 +689,7 @@ class ContinuousEngine:
         size = self.kv.block_size
         self.preemptions += 1
         del self.running[victim]
+        self._reserved_blocks -= blocks_for(victim.prompt_tokens + victim.output_tokens - 1, size)
         if victim.stage == LEAVING:  # its last token is on the way: only its blocks go early
             blocks = blocks_for(victim.prompt_tokens + victim.output_tokens - 1, size)
             self.kv.free += blocks
@@ -668,6 +718,7 @@ class ContinuousEngine:
         victim.stage = WAITING
         self._scheduler.requeue(victim)
         self.waiting += 1
+        self._waiting_tokens += victim.prompt_tokens + victim.generated_tokens
         return blocks
 
     # ---- runs -------------------------------------------------------------------------------------------------

@@ -60,6 +60,11 @@ class Sequence:
         return self.length - self.request.prompt_tokens
 
 
+def sequence_tokens(request: Request) -> int:
+    """Return the tokens of a waiting request: its prompt, and what it generated before it was preempted."""
+    return request.prompt_tokens + request.generated_tokens
+
+
 @dataclass
 class Batch:
     """One decided iteration: who emits a token at its end, and when it ends."""
@@ -123,6 +128,7 @@ class ReferenceEngine:
         self.segments = Spool(SEGMENT_COLUMNS)
         self._rows = 0
         self.running: dict[Request, Sequence] = {}
+        self._waiting_requests: list[Request] = []
         self.waiting = 0
         self.preemptions = 0
         self._queue: deque[Batch] = deque()
@@ -130,6 +136,7 @@ class ReferenceEngine:
         self._run: Run | None = None
         self._emitting: list[Sequence] = []
         self._exposed_before_run_s = 0.0
+        self._held_iterations = 0
         self._depth = 2 if settings.async_scheduling else 1
         self._idle = True
         self._alarm = Alarm(self._boundary, BOUNDARY + index)
@@ -158,6 +165,7 @@ class ReferenceEngine:
         request.cancelled_s = self._clock.now_s
         if request.stage == WAITING:
             self._scheduler.remove(request)
+            self._waiting_requests.remove(request)
             self.waiting -= 1
             self._end_cancelled(request)
         elif request.stage == ADMISSION:
@@ -192,6 +200,7 @@ class ReferenceEngine:
         else:
             request.stage = WAITING
             self._scheduler.add(request)
+            self._waiting_requests.append(request)
             self.waiting += 1
             if self._idle:
                 self._idle = False
@@ -294,7 +303,7 @@ class ReferenceEngine:
                     decoding.append(sequence)
                 else:
                     chunks.append((sequence, tokens))
-        if not preempted:
+        if not preempted and not (decoding and self._holds(budget, len(decoding))):
             self._admit(start_s, budget, chunks)
         return self._commit(start_s, decoding, chunks, cold)
 
@@ -347,7 +356,44 @@ class ReferenceEngine:
         request.preemptions += 1
         request.stage = WAITING
         self._scheduler.requeue(request)
+        self._waiting_requests.append(request)
         self.waiting += 1
+
+    def _holds(self, budget: int, decoding: int) -> bool:
+        """Return whether the waiting requests wait one iteration more, for company.
+
+        They do while fewer than `batch_wait_tokens` tokens would be scheduled, but not for ever, and only if the first
+        of them could be admitted.
+        """
+        settings = self.settings
+        if settings.batch_wait_timeout_iters == 0 or not self._could_admit(budget):
+            return False
+        tokens = sum(sequence_tokens(request) for request in self._waiting_requests)
+        enough = min(tokens, budget) + decoding >= settings.batch_wait_tokens
+        if enough or self._held_iterations >= settings.batch_wait_timeout_iters:
+            self._held_iterations = 0
+            return False
+        self._held_iterations += 1
+        return True
+
+    def _could_admit(self, budget: int) -> bool:
+        settings = self.settings
+        if budget <= 0 or not self.waiting or len(self.running) >= settings.max_num_seqs:
+            return False
+        request = self._scheduler.head()
+        blocks = blocks_for(request.prompt_tokens + request.generated_tokens, settings.block_size)
+        fits = blocks <= self.free - self._watermark_blocks and self._can_finish(request)
+        return sequence_tokens(request) <= budget and fits
+
+    def _can_finish(self, request: Request) -> bool:
+        """Return whether the blocks are enough for it and everything that runs to finish, where that is asked."""
+        if not self.settings.guaranteed_no_evict:
+            return True
+        reserved = sum(self._final_blocks(running) for running in self.running)
+        return reserved + self._final_blocks(request) <= self.usable
+
+    def _final_blocks(self, request: Request) -> int:
+        return blocks_for(request.prompt_tokens + request.output_tokens - 1, self.settings.block_size)
 
     def _admit(self, start_s: float, budget: int, chunks: list[tuple[Sequence, int]]) -> None:
         settings = self.settings
@@ -363,9 +409,10 @@ class ReferenceEngine:
             free = self.free - (self._watermark_blocks if self.running else 0)
             needed = blocks_for(sequence.computed + tokens, settings.block_size)
             must_fit = sequence.length if settings.scheduler_reserve_full_isl else sequence.computed + tokens
-            if blocks_for(must_fit, settings.block_size) > free:
+            if blocks_for(must_fit, settings.block_size) > free or not self._can_finish(request):
                 return
             self._scheduler.pop()
+            self._waiting_requests.remove(request)
             self.waiting -= 1
             self.running[request] = sequence
             if request.preemptions:

@@ -41,6 +41,9 @@ def workloads(draw: st.DrawFn) -> tuple[list[Job], EngineSettings, BentTimes, in
         host_time_per_seq_s=draw(st.sampled_from([0.0, 0.0005])),
         admission_time_s=draw(st.sampled_from([0.0, 0.0, 0.005])),
         admission_time_per_token_s=draw(st.sampled_from([0.0, 0.0, 0.0001])),
+        guaranteed_no_evict=draw(st.sampled_from([False, False, True])),
+        batch_wait_timeout_iters=0 if chunked else draw(st.sampled_from([0, 0, 1, 3, 20])),
+        batch_wait_tokens=draw(st.sampled_from([3.0, 0.5 * budget, 0.9 * budget, math.inf])),
     )
     times = BentTimes(
         base_s=draw(st.sampled_from([0.01, 0.0078125, 0.25])),
