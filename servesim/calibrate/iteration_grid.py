@@ -20,6 +20,7 @@ import yaml
 
 from servesim.calibrate.iteration_grid_fit import Rows, coefficients_of, fit, held_back, summary
 from servesim.calibrate.iteration_grid_report import error_table, write_report
+from servesim.calibrate.iteration_grid_table import held_back_table, table_of
 from servesim.catalog import gpus, model
 from servesim.catalog.calibrations import Calibration, Key
 from servesim.catalog.entries import parse_yaml
@@ -30,6 +31,10 @@ DEPLOYMENTS = "deployment_iteration_grid.csv"
 METHOD = (
     "Device time per iteration composed from NVIDIA's measured operator database (aiconfigurator); "
     "non-negative robust least squares of relative error; no host time between iterations"
+)
+TABLE_METHOD = (
+    "Device time per iteration composed from NVIDIA's measured operator database (aiconfigurator); "
+    "table joined by straight lines; no host time between iterations"
 )
 LARGEST_IN_SAMPLE_P90 = 0.2  # a deployment the form cannot even reproduce is not worth shipping
 SCATTER = "unknown: the operator database keeps one value per operator and shape"
@@ -50,6 +55,7 @@ class Job:
     input_sha256: str
     remark: str
     date: str | None
+    tabulate: bool = False
 
 
 def _rows(table: pd.DataFrame) -> Rows:
@@ -83,16 +89,17 @@ def grid_jobs(path: Path, date: str | None = None) -> Iterator[Job]:
 
 
 def deployment_jobs(path: Path, date: str | None = None) -> Iterator[Job]:
-    """Yield the exact deployments without attention-data or expert parallelism (those need more than one rank)."""
+    """Yield the exact deployments, attention-data and expert parallelism included; they become tables."""
     table, digest = _read(path)
-    table = table[(table["attention_dp"] == 1) & (table["moe_ep"] == 1)]
-    for labels, part in table.groupby(["model", "system", "backend", "tp", "precision", "kv_dtype", "operator_source"]):
-        name, gpu, backend, tp, precision, kv, operators = map(str, labels)
+    columns = ["model", "system", "backend", "tp", "precision", "kv_dtype", "attention_dp", "moe_ep", "operator_source"]
+    for labels, part in table.groupby(columns):
+        name, gpu, backend, tp, precision, kv, dp, ep, operators = map(str, labels)
         entry = model(name)
         four_bit = "mxfp4" if entry.native_quantization == "mxfp4" else "nvfp4"
-        key = Key(entry.name, gpu, backend, int(tp), four_bit if precision == "fp4" else precision, kv)
+        stored = four_bit if precision == "fp4" else precision
+        key = Key(entry.name, gpu, backend, int(tp), stored, kv, int(dp), int(ep) > 1)
         remark = "" if operators == "own" else f"; operators: {operators}"
-        yield Job(key, _rows(part), path.name, digest, remark, date)
+        yield Job(key, _rows(part), path.name, digest, remark, date, tabulate=True)
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, str]:
@@ -105,8 +112,13 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
 def calibrate(job: Job) -> Calibration:
     """Fit one deployment and measure its errors on held-back slices."""
     entry = model(job.key.model)
-    parts, values = fit(job.rows, entry)
-    errors = held_back(job.rows, entry)
+    if job.tabulate:
+        form: dict[str, Any] = {"table": table_of(job.rows).model_dump()}
+        errors = held_back_table(job.rows)
+    else:
+        parts, values = fit(job.rows, entry)
+        form = {"coefficients": coefficients_of(parts, values, entry).model_dump()}
+        errors = held_back(job.rows, entry)
     return Calibration.model_validate(
         {
             "schema_version": 1,
@@ -116,7 +128,7 @@ def calibrate(job: Job) -> Calibration:
                 "version": "0.12.0",
                 "licence": "Apache-2.0",
                 "date": job.date,
-                "method": METHOD + job.remark,
+                "method": (TABLE_METHOD if job.tabulate else METHOD) + job.remark,
                 "input_file": job.input_file,
                 "input_sha256": job.input_sha256,
                 "rows": len(job.rows.seconds),
@@ -129,14 +141,16 @@ def calibrate(job: Job) -> Calibration:
             "error": {group: {kind: summary(e) for kind, e in by_kind.items()} for group, by_kind in errors.items()},
             "scatter": SCATTER,
             "host": {"iteration_s": None, "note": HOST_NOTE},
-            "coefficients": coefficients_of(parts, values, entry).model_dump(),
+            **form,
         }
     )
 
 
 def to_yaml(entry: Calibration) -> str:
     """Return the file's text; reading it back gives an equal calibration."""
-    data: dict[str, Any] = entry.model_dump()
+    data: dict[str, Any] = {name: value for name, value in entry.model_dump().items() if value is not None}
+    if entry.data_parallel_size == 1 and not entry.expert_parallel:  # the usual case needs no words
+        del data["data_parallel_size"], data["expert_parallel"]
     text: str = yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
     if Calibration.model_validate(parse_yaml(text)) != entry:
         raise AssertionError("a calibration does not survive its file")
@@ -144,7 +158,7 @@ def to_yaml(entry: Calibration) -> str:
 
 
 def jobs(data: Path, date: str | None = None) -> list[Job]:
-    """Return all deployments under `data` on catalogued GPUs, each once; the wide grid wins over the other one."""
+    """Return all deployments under `data` on catalogued GPUs, each once; the exact deployments win."""
     places = [data] if data.is_file() else [data / "gpu-iterations" / GRID, data / GRID]
     grid = next((place for place in places if place.exists()), None)
     if grid is None:
@@ -152,7 +166,7 @@ def jobs(data: Path, date: str | None = None) -> list[Job]:
     found = {job.key: job for job in grid_jobs(grid, date)}
     if (other := grid.with_name(DEPLOYMENTS)).exists():
         for job in deployment_jobs(other, date):
-            found.setdefault(job.key, job)
+            found[job.key] = job
     return [found[key] for key in sorted(found) if key.gpu in gpus()]
 
 

@@ -6,20 +6,23 @@ import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from servesim.catalog.entries import parse_yaml
 from servesim.catalog.gpu import Gpu, same_speed
 from servesim.catalog.iteration_form import Coefficients
+from servesim.catalog.iteration_table import IterationTable
 from servesim.catalog.model import Model, same_shape
 from servesim.errors import InputError, Problem
 from servesim.registry import Spec
 
 SYNONYMS = {"bfloat16": "bf16", "auto": "bf16", "fp16": "bf16", "float16": "bf16", "fp4": "nvfp4"}
 SYNONYMS |= {"modelopt_fp4": "nvfp4", "modelopt": "fp8", "fbgemm_fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8"}
-_FILE_NAME = re.compile(r"(?P<backend>[a-z]+)-tp(?P<tp>\d+)-(?P<precision>[a-z0-9]+?)(?:-kv(?P<kv>[a-z0-9]+))?\.yaml")
+_FILE_NAME = re.compile(
+    r"(?P<backend>[a-z]+)-tp(?P<tp>\d+)(?:-dp(?P<dp>\d+))?(?P<ep>-ep)?-(?P<precision>[a-z0-9]+?)(?:-kv(?P<kv>[a-z0-9]+))?\.yaml"
+)
 
 
 FASTER_THAN_THE_GPU = frozenset(f"qwen3-30b-a3b/l40s/{backend}-tp1-bf16" for backend in ("sglang", "trtllm", "vllm"))
@@ -115,7 +118,11 @@ class Estimates(Spec):
 
 
 class Calibration(Spec):
-    """One deployment's fitted iteration time."""
+    """One deployment's iteration time, as fitted coefficients or as a table.
+
+    `data_parallel_size` groups of `tensor_parallel_size` GPUs each compute the attention of their own requests and share
+    the experts; batches are then those of one group. `expert_parallel`: experts lie whole on GPUs, not split over them.
+    """
 
     schema_version: PositiveInt
     model: str
@@ -129,9 +136,18 @@ class Calibration(Spec):
     error: Errors
     scatter: str
     host: Host
-    coefficients: Coefficients
+    coefficients: Coefficients | None = None
+    table: IterationTable | None = None
     noise: Noise | None = None
     estimates: Estimates | None = None
+    data_parallel_size: PositiveInt = 1
+    expert_parallel: bool = False
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.coefficients is None) == (self.table is None):
+            raise ValueError("give either coefficients or table")
+        return self
 
     @property
     def name(self) -> str:
@@ -160,17 +176,21 @@ class Key(NamedTuple):
     tensor_parallel_size: int
     precision: str
     kv_cache_dtype: str
+    data_parallel_size: int = 1
+    expert_parallel: bool = False
 
     @property
     def stem(self) -> str:
         """The file name without its ending."""
         kv = "" if self.kv_cache_dtype == "bf16" else f"-kv{self.kv_cache_dtype}"
-        return f"{self.backend}-tp{self.tensor_parallel_size}-{self.precision}{kv}"
+        shared = "" if self.data_parallel_size == 1 else f"-dp{self.data_parallel_size}"
+        shared += "-ep" if self.expert_parallel else ""
+        return f"{self.backend}-tp{self.tensor_parallel_size}{shared}-{self.precision}{kv}"
 
 
 def key_of(entry: Calibration) -> Key:
     """Return the key of a calibration."""
-    return Key(entry.model, entry.gpu, entry.backend, entry.tensor_parallel_size, entry.precision, entry.kv_cache_dtype)
+    return Key(*(getattr(entry, name) for name in Key._fields))
 
 
 def file_stem(entry: Calibration) -> str:
@@ -187,7 +207,13 @@ def _keys_of(model: str, gpu: str) -> tuple[Key, ...]:
     folder = _root() / model / gpu
     matches = (_FILE_NAME.fullmatch(path.name) for path in folder.glob("*.yaml"))
     return tuple(
-        sorted(Key(model, gpu, m["backend"], int(m["tp"]), m["precision"], m["kv"] or "bf16") for m in matches if m)
+        sorted(
+            Key(
+                model, gpu, m["backend"], int(m["tp"]), m["precision"], m["kv"] or "bf16", int(m["dp"] or 1), bool(m["ep"])
+            )
+            for m in matches
+            if m
+        )
     )
 
 
@@ -201,8 +227,9 @@ def read_calibration(path: Path) -> Calibration:
     """Return the calibration in the file `path`; InputError if it cannot be read or does not fit the schema."""
     try:
         data = parse_yaml(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or "coefficients" not in data:
-            raise InputError(Problem("is not a calibration file: it has no `coefficients`", file=str(path)))
+        if not isinstance(data, dict) or not {"coefficients", "table"} & set(data):
+            message = "is not a calibration file: it has neither `coefficients` nor a `table`"
+            raise InputError(Problem(message, file=str(path)))
         return Calibration.model_validate(data)
     except OSError as error:
         raise InputError(Problem(f"cannot read the calibration file: {error.strerror}", file=str(path))) from error
@@ -226,6 +253,8 @@ def calibration(
     tensor_parallel_size: int = 1,
     quantization: str | None = None,
     kv_cache_dtype: str = "auto",
+    data_parallel_size: int = 1,
+    expert_parallel: bool = False,
 ) -> Calibration:
     """Return the catalog's calibration of a deployment; InputError lists what there is for this model and GPU.
 
@@ -240,6 +269,8 @@ def calibration(
         tensor_parallel_size,
         SYNONYMS.get(precision, precision),
         SYNONYMS.get(kv_cache_dtype, kv_cache_dtype),
+        data_parallel_size,
+        expert_parallel,
     )
     if known_model is None or known_gpu is None:
         raise InputError(_unknown_to_the_catalog(wanted, known_model is None, known_gpu is None))

@@ -167,11 +167,14 @@ class Model(Spec):
         kept = self.embedding_parameters + self.small_parameters
         return self.dense_parameters * dense + self.expert_parameters * expert + 2.0 * kept
 
-    def weight_bytes_per_gpu(self, quantization: str | None = None, tensor_parallel_size: int = 1) -> float:
-        """Return the weight bytes on each of `tensor_parallel_size` GPUs.
+    def weight_bytes_per_gpu(
+        self, quantization: str | None = None, tensor_parallel_size: int = 1, data_parallel_size: int = 1
+    ) -> float:
+        """Return the weight bytes on each of `tensor_parallel_size` * `data_parallel_size` GPUs.
 
         Norms, routers and such are on every one, and so are the down-projections of latent attention; key and value
-        projections are repeated where there are more GPUs than key-value heads.
+        projections are repeated where there are more GPUs than key-value heads. Data parallelism repeats everything but
+        the routed experts.
         """
         dense = self.bytes_per_weight(quantization)[0]
         if self.latent is not None:
@@ -181,7 +184,9 @@ class Model(Spec):
             kv = 2 * self.layers * self.hidden * self.head_dim * self.kv_heads * dense
             on_all, repeated = 0.0, (copies - 1) * kv
         on_all += 2.0 * self.small_parameters
-        return on_all + (self.weight_bytes(quantization) - on_all + repeated) / tensor_parallel_size
+        whole = on_all + (self.weight_bytes(quantization) - on_all + repeated) / tensor_parallel_size
+        experts = self.expert_parameters * self.bytes_per_weight(quantization)[1] / tensor_parallel_size
+        return whole - experts * (1.0 - 1.0 / data_parallel_size)
 
     def kv_bytes_per_token(self, kv_cache_dtype: str = "auto", tensor_parallel_size: int = 1) -> float:
         """Return KV-cache bytes per token on one GPU: 2 * layers * kv_heads * head_dim * bytes.

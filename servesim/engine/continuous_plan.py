@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from servesim import catalog
+from servesim.catalog.deployments import FittedDeployment
 from servesim.engine.base import HostTime, Plan, Replica, Site, Surroundings
 from servesim.engine.continuous import ContinuousEngine
 from servesim.engine.deployment_checks import estimate_warnings, refuse_illegal, refuse_impossible_times
+from servesim.engine.fitted import fitted
 from servesim.engine.kv import UNLIMITED_BLOCKS
 from servesim.engine.reference import ReferenceEngine
 from servesim.engine.settings import EngineSettings
 from servesim.errors import InputError, Problem
 from servesim.metrics.alone import AloneInPool
 from servesim.metrics.record import OwnCompute, PoolRecord
+from servesim.service_time.adjusted import AdjustedIterationTime, Adjustment, LargestRank
 from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
 SEMANTICS = "vLLM 0.33 V1 scheduler (identical batches checked against 0.32 logs)"
 _GIB = 1 << 30
+# Activations, CUDA graphs and communication; and the copies of the logits that sampling makes (float32, sorted values
+# and 8-byte indices, softmax) in the profiling run. From where two measured runs began to wait for KV blocks.
+_FIXED_OVERHEAD_BYTES = 3 * _GIB
+_BYTES_PER_LOGIT = 20
 _UNBOUNDED_TOKENS = 1 << 40
 
 
@@ -31,7 +38,12 @@ class ContinuousPlan(Plan):
     semantics = SEMANTICS
 
     def __init__(
-        self, engine: ContinuousBatching, settings: EngineSettings, times: IterationTime, warnings: list[str]
+        self,
+        engine: ContinuousBatching,
+        settings: EngineSettings,
+        times: IterationTime,
+        warnings: list[str],
+        known: FittedDeployment | None = None,
     ) -> None:
         self.engine = engine
         self._scheduler = engine.scheduler
@@ -39,7 +51,8 @@ class ContinuousPlan(Plan):
         self.times = times
         self.origin = times.origin
         self.validity = times.validity
-        self.gpus_per_replica = engine.tensor_parallel_size
+        self.gpus_per_replica = engine.tensor_parallel_size * engine.data_parallel_size
+        self.deployment = known
         self.warnings = tuple(warnings)
 
     @property
@@ -47,6 +60,8 @@ class ContinuousPlan(Plan):
         """How the time between iterations is known: "calibrated", "assumed" (from the scenario) or "left out"."""
         seconds = self.settings.host_time_s
         if seconds <= 0 and self.settings.host_time_per_seq_s <= 0:
+            if self.deployment is not None:
+                return HostTime("included", seconds)
             return HostTime("left out", seconds)
         known = seconds == self.origin.facts.get("host_iteration_s")
         return HostTime("calibrated" if known else "assumed", seconds)
@@ -71,7 +86,63 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
     gpu, model = site.gpu, site.model
     spec = site.times(IterationTimeSpec)
     max_tokens, max_seqs = _batch_limits(engine, gpu)
-    max_model_len = engine.max_model_len
+    engine = engine.model_copy(update=_engine_defaults(engine, site, max_seqs))
+    max_model_len = _max_model_len(engine, site, max_tokens)
+    deployment = Deployment(
+        gpu=gpu,
+        model=model,
+        backend=site.backend,
+        tensor_parallel_size=engine.tensor_parallel_size,
+        quantization=engine.quantization,
+        kv_cache_dtype=engine.kv_cache_dtype,
+        max_num_batched_tokens=max_tokens,
+        max_num_seqs=max_seqs,
+        data_parallel_size=engine.data_parallel_size,
+        expert_parallel=engine.enable_expert_parallel,
+    )
+    refuse_illegal(deployment, site.pool)
+    num_gpu_blocks = _num_gpu_blocks(engine, deployment)
+    times = spec.build(deployment)
+    refuse_impossible_times(times, deployment, site.pool)
+    warnings = estimate_warnings(times, site.pool)
+    known, found = fitted(engine, site, times.origin)
+    engine = engine.model_copy(update=found)
+    if times.origin.measured and known is None and not _says_host_time(engine):
+        warnings.append(
+            f"pool {site.pool}: the calibration holds no host time between iterations and engine.host_time_s is "
+            "not given; it is taken as 0, so latencies are a lower bound"
+        )
+    if model is not None and num_gpu_blocks != UNLIMITED_BLOCKS:
+        window = catalog.window_warning(model, engine.block_size or 1, max_model_len)
+        warnings += [] if window is None else [f"pool {site.pool}: {window}"]
+    settings = _settings(engine, max_tokens, max_seqs, max_model_len, num_gpu_blocks)
+    written = {
+        "max_num_seqs": max_seqs,
+        "max_num_batched_tokens": max_tokens,
+        "max_model_len": None if max_model_len == _UNBOUNDED_TOKENS else max_model_len,
+        "num_gpu_blocks": "unlimited" if num_gpu_blocks == UNLIMITED_BLOCKS else num_gpu_blocks,
+    }
+    times = _as_run(times, engine, model, site.pool)
+    return ContinuousPlan(engine.model_copy(update=written), settings, times, warnings, known)
+
+
+def _engine_defaults(engine: ContinuousBatching, site: Site, max_seqs: int) -> dict[str, Any]:
+    """Return the values left out that depend on the engine's maker; sources in docs/engine.md."""
+    trtllm = site.backend == "trtllm"
+    logits = 0 if site.model is None else max_seqs * site.model.vocab
+    defaults = {
+        "enable_chunked_prefill": not (trtllm or engine.batch_wait_timeout_iters),
+        "capacity_scheduler_policy": "guaranteed_no_evict" if trtllm else "max_utilization",
+        "block_size": 32 if trtllm else 16,
+        "gpu_memory_utilization": 0.9 if trtllm else 0.92,
+        "non_kv_overhead_bytes": _FIXED_OVERHEAD_BYTES + _BYTES_PER_LOGIT * logits,
+    }
+    return {name: value for name, value in defaults.items() if getattr(engine, name) is None}
+
+
+def _max_model_len(engine: ContinuousBatching, site: Site, max_tokens: int) -> int:
+    """Return the longest sequence: given, or what the model and, with whole prompts, the token budget allow."""
+    model, max_model_len = site.model, engine.max_model_len
     if max_model_len is None:
         max_model_len = model.max_context if model else _UNBOUNDED_TOKENS
     elif model is not None and max_model_len > model.max_context:
@@ -93,56 +164,50 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
                     f"pools.{site.pool}.engine.max_num_batched_tokens",
                 )
             )
-    deployment = Deployment(
-        gpu=gpu,
-        model=model,
-        backend=site.backend,
-        tensor_parallel_size=engine.tensor_parallel_size,
-        quantization=engine.quantization,
-        kv_cache_dtype=engine.kv_cache_dtype,
-        max_num_batched_tokens=max_tokens,
-        max_num_seqs=max_seqs,
-    )
-    refuse_illegal(deployment, site.pool)
-    num_gpu_blocks = _num_gpu_blocks(engine, deployment)
-    times = spec.build(deployment)
-    refuse_impossible_times(times, deployment, site.pool)
-    warnings = estimate_warnings(times, site.pool)
-    host_time_s = engine.host_time_s
-    if host_time_s is None:
-        host_time_s = float(times.origin.facts.get("host_iteration_s") or 0.0)
-        if times.origin.measured and host_time_s == 0.0:
-            warnings.append(
-                f"pool {site.pool}: the calibration holds no host time between iterations and engine.host_time_s is "
-                "not given; it is taken as 0, so latencies are a lower bound"
-            )
-    if model is not None and num_gpu_blocks != UNLIMITED_BLOCKS:
-        found = catalog.window_warning(model, engine.block_size, max_model_len)
-        warnings += [] if found is None else [f"pool {site.pool}: {found}"]
-    settings = EngineSettings(
-        max_num_seqs=max_seqs,
-        max_num_batched_tokens=max_tokens,
+    return max_model_len
+
+
+def _settings(
+    engine: ContinuousBatching, max_tokens: int, max_seqs: int, max_model_len: int, num_gpu_blocks: int
+) -> EngineSettings:
+    """Return what a replica is built from. Its data-parallel groups work as one with the sum of their limits."""
+    ranks = engine.data_parallel_size
+    return EngineSettings(
+        max_num_seqs=max_seqs * ranks,
+        max_num_batched_tokens=max_tokens * ranks,
         max_model_len=max_model_len,
-        enable_chunked_prefill=engine.enable_chunked_prefill,
+        enable_chunked_prefill=bool(engine.enable_chunked_prefill),
         scheduler_reserve_full_isl=engine.scheduler_reserve_full_isl,
         resume_from_cache=engine.resume_from_cache,
         watermark=engine.watermark,
         async_scheduling=engine.async_scheduling,
-        block_size=engine.block_size,
-        num_gpu_blocks=num_gpu_blocks,
-        host_time_s=host_time_s,
+        block_size=engine.block_size or 1,
+        num_gpu_blocks=num_gpu_blocks if num_gpu_blocks == UNLIMITED_BLOCKS else num_gpu_blocks * ranks,
+        host_time_s=engine.host_time_s or 0.0,
         host_time_per_seq_s=engine.host_time_per_seq_s,
-        admission_time_s=engine.admission_time_s,
+        admission_time_s=engine.admission_time_s or 0.0,
         admission_time_per_token_s=engine.admission_time_per_token_s,
+        guaranteed_no_evict=engine.capacity_scheduler_policy == "guaranteed_no_evict",
+        batch_wait_timeout_iters=engine.batch_wait_timeout_iters,
+        batch_wait_tokens=engine.batch_wait_max_tokens_ratio * max_tokens * ranks,
     )
-    written = {
-        "max_num_seqs": max_seqs,
-        "max_num_batched_tokens": max_tokens,
-        "max_model_len": None if max_model_len == _UNBOUNDED_TOKENS else max_model_len,
-        "num_gpu_blocks": "unlimited" if num_gpu_blocks == UNLIMITED_BLOCKS else num_gpu_blocks,
-        "host_time_s": host_time_s,
-    }
-    return ContinuousPlan(engine.model_copy(update=written), settings, times, warnings)
+
+
+def _as_run(times: IterationTime, engine: ContinuousBatching, model: catalog.Model | None, pool: str) -> IterationTime:
+    """Return the times of a whole replica: of its largest data-parallel group, with the corrections of `engine`."""
+    per_layer_s, floor_s = engine.iteration_time_per_layer_s or 0.0, engine.prefill_floor_per_layer_s or 0.0
+    if (per_layer_s or floor_s) and model is None:
+        name = "iteration_time_per_layer_s" if per_layer_s else "prefill_floor_per_layer_s"
+        raise InputError(Problem("needs the pool's `model`: how many layers?", f"pools.{pool}.engine.{name}"))
+    if engine.data_parallel_size > 1:
+        times = LargestRank(times, engine.data_parallel_size)
+    layers = 0 if model is None else model.layers
+    adjustment = Adjustment(layers * per_layer_s, engine.prefill_factor or 1.0, layers * floor_s)
+    return times if adjustment == Adjustment() else AdjustedIterationTime(times, adjustment)
+
+
+def _says_host_time(engine: ContinuousBatching) -> bool:
+    return bool(engine.host_time_s or engine.host_time_per_seq_s or engine.iteration_time_per_layer_s)
 
 
 def _batch_limits(engine: ContinuousBatching, gpu: catalog.Gpu | None) -> tuple[int, int]:
@@ -170,11 +235,10 @@ def _num_gpu_blocks(engine: ContinuousBatching, deployment: Deployment) -> int:
     if engine.num_gpu_blocks == "unlimited" or gpu is None or model is None:
         return UNLIMITED_BLOCKS
     parallel = engine.tensor_parallel_size
-    return catalog.kv_blocks(
-        gpu.memory_bytes,
-        engine.gpu_memory_utilization,
-        model.weight_bytes_per_gpu(engine.quantization, parallel),
-        model.kv_bytes_per_token(engine.kv_cache_dtype, parallel),
-        engine.block_size,
-        engine.non_kv_overhead_bytes,
-    )
+    weights = model.weight_bytes_per_gpu(engine.quantization, parallel, engine.data_parallel_size)
+    overhead, share = float(engine.non_kv_overhead_bytes or 0), engine.gpu_memory_utilization or 1.0
+    if deployment.backend == "trtllm":  # the share is of what weights and activations leave
+        overhead += (1.0 - share) * max(gpu.memory_bytes - weights - overhead, 0.0)
+        share = 1.0
+    per_token = model.kv_bytes_per_token(engine.kv_cache_dtype, parallel)
+    return catalog.kv_blocks(gpu.memory_bytes, share, weights, per_token, engine.block_size or 1, overhead)

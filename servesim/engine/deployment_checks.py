@@ -15,7 +15,7 @@ def refuse_illegal(deployment: Deployment, pool: str) -> None:
     """Raise InputError with everything that `pool`'s GPU, model and parallelism cannot do together."""
     problems: list[Problem] = []
     if deployment.model is not None:
-        found = _indivisible(deployment.model, deployment.tensor_parallel_size)
+        found = _indivisible(deployment.model, deployment.tensor_parallel_size, deployment.expert_parallel)
         problems += [Problem(message, f"pools.{pool}.engine.tensor_parallel_size") for message in found]
         if deployment.gpu is not None:
             problems += _missing_units(deployment.gpu, deployment.model, deployment.quantization, pool)
@@ -23,13 +23,13 @@ def refuse_illegal(deployment: Deployment, pool: str) -> None:
         raise InputError(problems)
 
 
-def _indivisible(model: Model, parallel: int) -> Iterator[str]:
+def _indivisible(model: Model, parallel: int, whole_experts: bool) -> Iterator[str]:
     """Yield what cannot be divided among so many GPUs; the rules are vLLM's."""
     if model.heads % parallel:
         yield f"{parallel} does not divide the {model.heads} attention heads of {model.name}"
     elif model.latent is None and model.kv_heads % parallel and parallel % model.kv_heads:
         yield f"{parallel} GPUs can neither split nor repeat the {model.kv_heads} key-value heads of {model.name}"
-    widths = {"feed-forward": model.intermediate, "experts'": model.moe_intermediate}
+    widths = {"feed-forward": model.intermediate, "experts'": 0 if whole_experts else model.moe_intermediate}
     widths["shared experts'"] = model.shared_intermediate
     for what, width in widths.items():
         if width % parallel:

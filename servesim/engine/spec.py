@@ -21,17 +21,29 @@ class ContinuousBatching(EngineSpec):
     """Continuous batching with the semantics of vLLM's V1 scheduler; keys have vLLM's names, meanings and defaults.
 
     Left out (null) values are resolved as vLLM does: batch limits by the GPU's memory, `num_gpu_blocks` from what
-    weights and overhead leave of `gpu_memory_utilization`, `max_model_len` from the model.
+    weights and overhead leave of `gpu_memory_utilization`, `max_model_len` from the model. With `backend: trtllm` they
+    are TensorRT-LLM's: no chunked prefill, no eviction, blocks of 32 tokens (docs/engine.md). Host time, admission and
+    prefill corrections left out are those fitted to measured runs of the deployment, where there are any.
     """
 
     kind: Literal["continuous"] = "continuous"
     tensor_parallel_size: int = Field(1, ge=1, le=1024, description="GPUs that share one replica")
+    data_parallel_size: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="groups of tensor_parallel_size GPUs that compute attention apart and share the experts",
+    )
+    enable_expert_parallel: bool = Field(False, description="experts lie whole on GPUs instead of being split over them")
     quantization: Quantization | None = Field(
         None, description="weight format such as fp8; null: as the model is published"
     )
     kv_cache_dtype: KvCacheDtype = Field("auto", description="auto (as the model computes) or fp8")
     max_num_seqs: int | None = Field(
-        None, ge=1, le=1_000_000, description="sequences in a batch; null: 1024, or 256 below 70 GiB"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="sequences in a batch (of each data-parallel group); null: 1024, or 256 below 70 GiB",
     )
     max_num_batched_tokens: int | None = Field(
         None,
@@ -40,7 +52,9 @@ class ContinuousBatching(EngineSpec):
         description="tokens scheduled per iteration; null: 8192 (16384 from 160 GiB, 2048 below 70 GiB)",
     )
     max_model_len: int | None = Field(None, ge=2, description="prompt + output tokens; null: what the model allows")
-    enable_chunked_prefill: bool = Field(True, description="split prompts that exceed what is left of the budget")
+    enable_chunked_prefill: bool | None = Field(
+        None, description="split prompts that exceed what is left of the budget; null: true, for trtllm false"
+    )
     scheduler: Annotated[Scheduler, Kind("scheduler"), Named] = Field(
         default_factory=Fcfs, description="order of the waiting queue (vLLM: --scheduling-policy)"
     )
@@ -52,19 +66,51 @@ class ContinuousBatching(EngineSpec):
         description="a preempted request finds those of its blocks again that nobody took meanwhile (prefix caching)",
     )
     async_scheduling: bool = Field(True, description="schedule one iteration ahead, hiding host time behind the device")
+    capacity_scheduler_policy: Literal["max_utilization", "guaranteed_no_evict"] | None = Field(
+        None,
+        description="guaranteed_no_evict: admit only what can finish without preempting anyone; null: for trtllm that",
+    )
+    batch_wait_timeout_iters: int = Field(
+        0, ge=0, le=1_000_000, description="iterations that prefill waits for company while others decode (trtllm)"
+    )
+    batch_wait_max_tokens_ratio: float = Field(
+        0.0, ge=0, le=1, description="it waits only while fewer than this share of max_num_batched_tokens is scheduled"
+    )
     watermark: float = Field(0.0, ge=0, lt=1, description="fraction of blocks kept free when admitting")
-    block_size: int = Field(16, ge=1, le=4096, description="tokens per KV block")
+    block_size: int | None = Field(None, ge=1, le=4096, description="tokens per KV block; null: 16, for trtllm 32")
     num_gpu_blocks: int | Literal["unlimited"] | None = Field(
         None, description="KV blocks including vLLM's null block; null: derived from memory"
     )
-    gpu_memory_utilization: float = Field(0.92, gt=0, le=1, description="share of GPU memory the engine may use")
-    non_kv_overhead_bytes: int = Field(
-        5 << 30, ge=0, description="per GPU: activations, CUDA graphs, communication buffers"
+    gpu_memory_utilization: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of GPU memory the engine may use (trtllm: of what weights leave, for KV); null: 0.92, 0.9",
+    )
+    non_kv_overhead_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="per GPU: activations, CUDA graphs, communication, sampling; null: 3 GiB and 20 bytes per logit",
     )
     host_time_s: Seconds | None = Field(None, description="host time per iteration; null: the calibration's, else 0")
+    iteration_time_per_layer_s: float | None = Field(
+        None,
+        ge=-0.01,
+        le=0.01,
+        description="added to every iteration per layer: launch gaps, or fusion if negative; null: as fitted to runs",
+    )
+    prefill_factor: float | None = Field(
+        None, gt=0, le=10, description="factor on what prefill adds to an iteration; null: as fitted to runs, else 1"
+    )
+    prefill_floor_per_layer_s: Seconds | None = Field(
+        None,
+        description="least time per layer of an iteration with prefill (launching its kernels); null: as fitted, else 0",
+    )
     host_time_per_seq_s: Seconds = Field(0.0, description="host time per sequence in the batch and iteration")
-    admission_time_s: Seconds = Field(
-        0.0, description="latency per request before it is queued (front end, tokenisation); does not stall decoding"
+    admission_time_s: Seconds | None = Field(
+        None,
+        description="latency per request before it is queued (front end, tokenisation), decoding goes on; null: as "
+        "fitted to runs, else 0",
     )
     admission_time_per_token_s: Seconds = Field(0.0, description="the same per prompt token")
 
@@ -75,6 +121,8 @@ class ContinuousBatching(EngineSpec):
             raise ValueError(
                 f"max_num_batched_tokens ({tokens}) is below max_num_seqs ({seqs}): a full batch could not decode"
             )
+        if self.batch_wait_timeout_iters and self.enable_chunked_prefill:
+            raise ValueError("batch_wait_timeout_iters: how chunks of a prompt wait is not simulated; chunked prefill off")
         if isinstance(self.num_gpu_blocks, int) and self.num_gpu_blocks < 2:
             raise ValueError("num_gpu_blocks must be at least 2: one block is vLLM's null block")
         return self

@@ -13,7 +13,10 @@ from servesim.registry import KindSpec
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What runs where: one replica's model, GPU and precision, as a service-time model needs to know it."""
+    """What runs where: one replica's model, GPU and precision, as a service-time model needs to know it.
+
+    `max_num_batched_tokens` and `max_num_seqs` are those of one of its `data_parallel_size` groups.
+    """
 
     gpu: Gpu | None = None
     model: Model | None = None
@@ -23,6 +26,13 @@ class Deployment:
     kv_cache_dtype: str = "auto"
     max_num_batched_tokens: int = 8192
     max_num_seqs: int = 1024
+    data_parallel_size: int = 1
+    expert_parallel: bool = False
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs share the replica."""
+        return self.tensor_parallel_size * self.data_parallel_size
 
 
 @dataclass(frozen=True, slots=True)

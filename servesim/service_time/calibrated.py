@@ -13,6 +13,7 @@ from servesim.catalog.iteration_form import Coefficients
 from servesim.errors import InputError
 from servesim.registry import register
 from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec, Origin, Validity
+from servesim.service_time.tabulated import TabulatedIterationTime
 
 
 class _BatchLines(NamedTuple):
@@ -93,9 +94,15 @@ class CalibratedIterationTime(FormIterationTime):
     """The times of a calibration file, with its origin, error and range of validity."""
 
     def __init__(self, entry: Calibration, max_num_batched_tokens: int, max_num_seqs: int) -> None:
+        if entry.coefficients is None:
+            raise InputError(f"calibration {entry.name} is a table and has no coefficients")
         super().__init__(entry.coefficients, max_num_batched_tokens, max_num_seqs)
-        self.validity = Validity(**entry.validity.model_dump())
-        self.origin = Origin(entry.name, measured=True, note=entry.provenance.method, facts=entry.facts())
+        self.origin, self.validity = _origin(entry)
+
+
+def _origin(entry: Calibration) -> tuple[Origin, Validity]:
+    origin = Origin(entry.name, measured=True, note=entry.provenance.method, facts=entry.facts())
+    return origin, Validity(**entry.validity.model_dump())
 
 
 @register("service_time")
@@ -108,7 +115,7 @@ class Calibrated(IterationTimeSpec):
     kind: Literal["calibrated"] = "calibrated"
     file: str | None = Field(None, description="path of a calibration file; default: the catalog's for this pool")
 
-    def build(self, deployment: Deployment) -> CalibratedIterationTime:
+    def build(self, deployment: Deployment) -> IterationTime:
         """Return the model; InputError lists what the catalog has for this model and GPU if this is not in it."""
         if self.file is not None:
             entry = read_calibration(Path(self.file))
@@ -122,5 +129,9 @@ class Calibrated(IterationTimeSpec):
                 deployment.tensor_parallel_size,
                 deployment.quantization,
                 deployment.kv_cache_dtype,
+                deployment.data_parallel_size,
+                deployment.expert_parallel,
             )
+        if entry.table is not None:
+            return TabulatedIterationTime(entry.table, *_origin(entry), deployment.max_num_batched_tokens)
         return CalibratedIterationTime(entry, deployment.max_num_batched_tokens, deployment.max_num_seqs)

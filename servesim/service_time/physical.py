@@ -86,11 +86,11 @@ class LeastSeconds:
         head = model.vocab * model.hidden
         looked_up = 0 if model.tie_embeddings else head
         idle = model.expert_parameters * (1.0 - model.experts_per_token / model.experts) if model.experts else 0.0
-        whole = model.weight_bytes_per_gpu(deployment.quantization, tp)
-        self._weight_bytes = whole - (2.0 * looked_up + idle * expert_width) / tp
+        whole = model.weight_bytes_per_gpu(deployment.quantization, tp, deployment.data_parallel_size)
+        self._weight_bytes = whole - 2.0 * looked_up / tp - idle * expert_width / deployment.gpus
         self._kv_bytes = model.kv_bytes_per_token_and_layer(deployment.kv_cache_dtype, tp)
         expert_flops = 2.0 * (model.expert_parameters - idle)
-        self._token_s = expert_flops / _peak(gpu, expert_width, tp)
+        self._token_s = expert_flops / _peak(gpu, expert_width, deployment.gpus)
         self._token_s += 2.0 * model.dense_parameters / _peak(gpu, dense_width, tp)
         self._head_s = 2.0 * head / _peak(gpu, 2.0, tp)
         self._attention_flops = _peak(gpu, 1.0 if "fp8" in deployment.kv_cache_dtype else 2.0, tp)

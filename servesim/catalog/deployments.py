@@ -1,0 +1,102 @@
+"""What comparing whole runs with measured ones taught about a deployment: corrections, and the error that is left."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from servesim.catalog.entries import parse_yaml
+from servesim.registry import Spec
+
+
+class RunError(Spec):
+    """Absolute relative error |simulated / measured - 1| of whole runs."""
+
+    median: NonNegativeFloat
+    p90: NonNegativeFloat
+
+
+class RunErrors(Spec):
+    """Errors of mean TTFT, mean TPOT and mean end-to-end latency over `runs` runs."""
+
+    runs: PositiveInt
+    ttft: RunError
+    tpot: RunError
+    e2e: RunError
+
+
+class Fitted(Spec):
+    """The parameters tuned, under the names of the engine settings they are defaults of."""
+
+    iteration_time_per_layer_s: float
+    prefill_factor: PositiveFloat
+    admission_time_s: NonNegativeFloat = 0.0
+    prefill_floor_per_layer_s: NonNegativeFloat = 0.0
+
+
+class FittedDeployment(Spec):
+    """Parameters of an engine on a GPU with a model, fitted to measured runs.
+
+    Without `gpu`, or without `model`, it is pooled over all of them: for deployments of which no run was seen, with the
+    errors of predicting each deployment from the others. `spread` is what leaving out one run (pooled: one deployment)
+    does to each parameter: 1.4826 median absolute deviations.
+    """
+
+    schema_version: PositiveInt
+    backend: str
+    gpu: str | None = None
+    model: str | None = None
+    fitted: Fitted
+    spread: dict[str, float]
+    source: str
+    input_sha256: str
+    runs: list[str] = Field(description="identifiers of the runs it was fitted to")
+    error: RunErrors = Field(description="on the very runs it was fitted to")
+    error_held_out: RunErrors = Field(description="on runs (pooled: deployments) that were left out in turn")
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending."""
+        return "-".join(part for part in (self.backend, self.gpu, self.model) if part)
+
+
+class _Place(NamedTuple):
+    backend: str
+    gpu: str | None
+    model: str | None
+
+
+def deployments_folder() -> Path:
+    """Return where the files lie."""
+    return Path(str(files("servesim.catalog"))) / "deployments"
+
+
+@cache
+def _entries() -> dict[_Place, FittedDeployment]:
+    found = {}
+    for path in sorted(deployments_folder().glob("*.yaml")):
+        entry = FittedDeployment.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
+        found[_Place(entry.backend, entry.gpu, entry.model)] = entry
+    return found
+
+
+def fitted_deployments() -> tuple[FittedDeployment, ...]:
+    """Return all fitted deployments, pooled ones included."""
+    return tuple(_entries().values())
+
+
+def fitted_deployment(backend: str, gpu: str, model: str) -> FittedDeployment | None:
+    """Return the entry of this engine, GPU and model, else the nearest pooled one, None where there is none.
+
+    Nearest: the same engine and model, then the same engine and GPU, then the same engine.
+    """
+    entries = _entries()
+    places = (_Place(backend, gpu, model), _Place(backend, None, model), _Place(backend, gpu, None))
+    return next(
+        (entries[place] for place in (*places, _Place(backend, None, None)) if place in entries),
+        None,
+    )

@@ -1,0 +1,93 @@
+"""What a calibration of single operators leaves out of an iteration, and what it puts in too much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from servesim.service_time.base import IterationTime
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """Corrections of device times, found by comparing whole runs.
+
+    `iteration_s` is added to every iteration (launch gaps; negative where kernels are fused or overlap). What prefill
+    adds to an iteration is multiplied by `prefill_factor`, and an iteration with prefill takes no less than
+    `prefill_floor_s`: the host launches its kernels one by one, where decoding replays a CUDA graph.
+    """
+
+    iteration_s: float = 0.0
+    prefill_factor: float = 1.0
+    prefill_floor_s: float = 0.0
+
+
+# No correction takes more than this share of a decode iteration away.
+_LEAST_SHARE = 0.25
+
+
+class AdjustedIterationTime(IterationTime):
+    """Times with an `Adjustment`."""
+
+    def __init__(self, times: IterationTime, adjustment: Adjustment) -> None:
+        self._times = times
+        self._adjustment = adjustment
+        self._factor, self._floor_s = adjustment.prefill_factor, adjustment.prefill_floor_s
+        base_s, slope_s, _ = times.decode_line(1, 1)
+        self._idle_s = base_s + slope_s
+        self._extra_s = max(adjustment.iteration_s, (_LEAST_SHARE - 1.0) * self._idle_s)
+        self.origin = times.origin
+        self.validity = times.validity
+
+    def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
+        """Return the line, shifted; it holds as far."""
+        base_s, slope_s, limit = self._times.decode_line(decode_seqs, context_tokens)
+        return base_s + self._extra_s, slope_s, limit
+
+    def mixed_s(
+        self, decode_seqs: int, context_tokens: int, prefill_seqs: int, prefill_tokens: int, prefill_pairs: int
+    ) -> float:
+        """Return the seconds with what prefill adds stretched, but at least the floor."""
+        seconds = self._times.mixed_s(decode_seqs, context_tokens, prefill_seqs, prefill_tokens, prefill_pairs)
+        if self._factor != 1.0:
+            if decode_seqs:
+                base_s, slope_s, _ = self._times.decode_line(decode_seqs, context_tokens)
+                decode_s = base_s + slope_s * context_tokens
+            else:
+                decode_s = self._idle_s
+            if seconds > decode_s:
+                seconds = decode_s + self._factor * (seconds - decode_s)
+        return max(seconds + self._extra_s, self._floor_s)
+
+
+class LargestRank(IterationTime):
+    """A batch dealt out evenly to `ranks` groups that compute attention apart and wait for each other at the experts.
+
+    An iteration takes as long as its largest group does: ceil(sequences / ranks) sequences with their share of the
+    context. A prompt is not split over groups. Source: vLLM, "Data Parallel Deployment" (ranks of a mixture of experts
+    run in lockstep); that requests are dealt out evenly is the first-order part.
+    """
+
+    def __init__(self, times: IterationTime, ranks: int) -> None:
+        self._times = times
+        self._ranks = ranks
+        self.origin = times.origin
+        self.validity = times.validity
+
+    def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
+        """Return the line of the largest group over the context of all."""
+        seqs = -(-decode_seqs // self._ranks)
+        share = seqs / decode_seqs
+        base_s, slope_s, limit = self._times.decode_line(seqs, round(context_tokens * share))
+        return base_s, slope_s * share, limit if limit == inf else max(limit / share, float(context_tokens))
+
+    def mixed_s(
+        self, decode_seqs: int, context_tokens: int, prefill_seqs: int, prefill_tokens: int, prefill_pairs: int
+    ) -> float:
+        """Return the seconds of the group with the most decoding sequences and the most prompts."""
+        ranks = self._ranks
+        seqs, prompts = -(-decode_seqs // ranks), -(-prefill_seqs // ranks)
+        context = round(context_tokens * seqs / decode_seqs) if decode_seqs else 0
+        share = prompts / prefill_seqs
+        tokens, pairs = max(1, round(prefill_tokens * share)), max(1, round(prefill_pairs * share))
+        return self._times.mixed_s(seqs, context, prompts, tokens, pairs)
