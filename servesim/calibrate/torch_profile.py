@@ -210,7 +210,7 @@ def _profile_batches(plan: Plan, progress: Progress | None) -> Outcome:
 
 def batch_outcome(plan: Plan, found: Sequence[Measured[BatchPoint]], notes: Sequence[str]) -> Outcome:
     """Write the batch calibration of the points and its picture; ServesimError where there are too few."""
-    sizes = sorted(distinct(found), key=lambda one: one.point)
+    sizes = sorted(distinct(found), key=lambda one: one.point.batch_size)
     if len(sizes) < LEAST_SIZES:
         raise ServesimError(f"{len(sizes)} batch sizes measured, {LEAST_SIZES} are needed; go on with --resume")
     points = [(one.point.batch_size, float(f"{one.seconds:.6g}")) for one in sizes]
