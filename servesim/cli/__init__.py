@@ -15,6 +15,7 @@ from servesim.cli.report import report
 from servesim.cli.run import run
 from servesim.cli.schema import schema
 from servesim.cli.sweep import sweep
+from servesim.cli.validate import validate
 from servesim.cli.workload import workload
 
 _EPILOG = """
@@ -25,6 +26,7 @@ Examples:
   servesim run chat.yaml --format json | jq .
   servesim compare a.yaml b.yaml
   servesim check chat.yaml --baseline servesim-baseline.yaml
+  servesim validate bench.json --scenario chat.yaml
   servesim sweep chat.yaml --vary pools.main.replicas=1,2,4 --replications 5 -o results/sweep
 
 \b
@@ -52,3 +54,4 @@ main.add_command(new)
 main.add_command(plan)
 main.add_command(workload)
 main.add_command(calibrate)
+main.add_command(validate)

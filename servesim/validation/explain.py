@@ -68,7 +68,7 @@ def explain(
                 progress(done, len(trials))
         known = best.get(trial.assumption)
         if known is None or left < known.left:
-            best[trial.assumption] = Explanation(trial.assumption, trial.value, left, 1.0 - left / base)
+            best[trial.assumption] = Explanation(trial.assumption, trial.value, left, _closed(left, base))
     wave = _start_up(runs, simulated, base)
     found = [*best.values(), *([] if wave is None else [wave])]
     return sorted(found, key=lambda one: -one.closed)
@@ -131,4 +131,9 @@ def _start_up(runs: Sequence[Run], simulated: Sequence[Run], base: float) -> Exp
     left = gap(
         table([run.select(slice(first, None)) for run in runs], [s.select(slice(first, None)) for s in simulated])
     )
-    return Explanation("start-up wave", f"without the first {first} requests", left, 1.0 - left / base)
+    return Explanation("start-up wave", f"without the first {first} requests", left, _closed(left, base))
+
+
+def _closed(left: float, base: float) -> float:
+    """Return the share of the gap that is closed; where there is none, a change can only open one."""
+    return 1.0 - left / base if base > 0 else -left

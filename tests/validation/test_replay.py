@@ -1,0 +1,169 @@
+"""A run measured on a simulated server whose settings are known: replayed as it was, and with one assumption wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from servesim.cli import main
+from servesim.scenario.load import parse
+from servesim.scenario.schema import Scenario
+from servesim.validation.book import compare
+from servesim.validation.drive import drive
+from servesim.validation.errors import gap, noise, per_request, statistics, table
+from servesim.validation.explain import explain
+from servesim.validation.replay import replay
+from servesim.validation.runs import Run
+from servesim.validation.study import study
+from tests.validation import files
+
+SERVER = """
+name: server
+workload:
+  num_requests: 400
+  classes:
+    chat:
+      arrivals: {kind: poisson, request_rate_rps: 6}
+      prompt_tokens: {kind: lognormal, median_tokens: 300, sigma: 0.6, max_tokens: 2000}
+      output_tokens: {kind: lognormal, median_tokens: 80, sigma: 0.5, max_tokens: 400}
+pools:
+  main:
+    service_time: {kind: affine, base_s: 0.01, per_token_s: 2.0e-5, per_context_token_s: 2.0e-8}
+    engine: {kind: continuous, num_gpu_blocks: 1000, max_num_seqs: 64, async_scheduling: false}
+"""
+
+
+def server(*overrides: str) -> Scenario:
+    return parse(SERVER, overrides=overrides)
+
+
+def measured(scenario: Scenario) -> Run:
+    """Return what a server with these settings would have been measured at, by replaying random requests."""
+    rng = np.random.default_rng(5)
+    count = 400
+    nothing = np.full(count, np.nan)
+    asked = Run(
+        "measured",
+        np.concatenate([[0.0], np.cumsum(rng.exponential(1 / 6, count - 1))]),
+        rng.integers(50, 800, count),
+        rng.integers(2, 200, count),
+        nothing,
+        nothing,
+    )
+    return replay(asked, scenario)
+
+
+def test_the_right_scenario_replays_without_error() -> None:
+    run = measured(server())
+    again = replay(run, server())
+    np.testing.assert_allclose(again.ttft_s, run.ttft_s, rtol=1e-6)
+    assert gap(table([run], [again])) < 1e-6
+    assert per_request(run, again)["e2e_s"] < 1e-6
+
+
+def test_one_replica_driven_by_hand_serves_like_the_scenario() -> None:
+    from servesim.scenario.resolve import resolve
+
+    run = measured(server())
+    plan = resolve(server()).pools[0].plan
+    driven = drive(run, plan.settings, plan.times)
+    np.testing.assert_allclose(driven.ttft_s, run.ttft_s, rtol=1e-6)
+    np.testing.assert_allclose(driven.e2e_s, run.e2e_s, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("truth", "assumption", "value"),
+    [
+        ("pools.main.engine.host_time_s=0.004", "host time per iteration", "4 ms"),
+        ("pools.main.engine.admission_time_s=0.05", "admission time per request", "50 ms"),
+        ("pools.main.engine.num_gpu_blocks=250", "KV blocks", "250 (-"),
+    ],
+)
+def test_the_assumption_that_is_wrong_is_found(truth: str, assumption: str, value: str) -> None:
+    run = measured(server(truth))
+    believed = server() if assumption != "KV blocks" else server("pools.main.engine.num_gpu_blocks=312")
+    found = explain([run], [replay(run, believed)], believed)
+    best = found[0]
+    assert best.closed > 0.6
+    assert best.assumption == assumption
+    assert best.value.startswith(value)
+
+
+def test_noise_of_repeats_is_their_scatter() -> None:
+    run = measured(server())
+    slower = Run(run.name, run.arrival_s, run.prompt_tokens, run.output_tokens, 1.1 * run.ttft_s, run.e2e_s)
+    assert noise([run, slower])["ttft_s.mean"] == pytest.approx(0.1 / np.sqrt(2) / 1.05)
+
+
+def test_noise_of_one_run_is_what_independent_runs_scatter() -> None:
+    """Latencies that do not depend on each other: the standard error of a mean is known."""
+    rng = np.random.default_rng(0)
+    count = 4000
+    run = Run(
+        "x",
+        np.arange(count) * 1.0,
+        np.full(count, 9),
+        np.full(count, 2),
+        rng.exponential(1.0, count),
+        rng.random(count) + 9,
+    )
+    assert noise([run])["ttft_s.mean"] == pytest.approx(1 / np.sqrt(count), rel=0.2)
+
+
+def test_closed_loop_clients_wait_for_their_answers() -> None:
+    run = measured(server())
+    looped = replay(run, server(), users=4)
+    busy = [np.sum((looped.arrival_s <= t) & (t < looped.arrival_s + looped.e2e_s)) for t in looped.arrival_s[10:-10]]
+    assert max(busy) == 4
+    assert statistics(looped)["requests_per_s"] > 0
+
+
+def test_an_aggregate_row_is_simulated_under_its_load(tmp_path: Path) -> None:
+    path = files.vllm_plain(tmp_path / "plain.json")
+    (found,) = study([path], server())
+    rows = {row.metric: row for row in found.rows}
+    assert rows["tpot_s.mean"].measured == 0.01
+    assert 0.01 < rows["tpot_s.mean"].simulated < 0.02
+    assert any("prompts have" in warning for warning in found.warnings)
+
+
+def test_the_command_writes_tables_and_a_picture_and_judges(tmp_path: Path) -> None:
+    scenario = tmp_path / "server.yaml"
+    scenario.write_text(SERVER)
+    log = tmp_path / "run.csv"
+    run = measured(server())
+    rows = zip(run.arrival_s, run.prompt_tokens, run.output_tokens, run.ttft_s, run.e2e_s, strict=True)
+    log.write_text(
+        "arrival_s,prompt_tokens,output_tokens,ttft_s,e2e_s\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows)
+    )
+    wrong = ["--set", "pools.main.service_time.base_s=0.02", "--no-explain", "--max-error", "0.05"]
+    asked = ["validate", str(log), "--scenario", str(scenario), "--format", "json"]
+    right = CliRunner().invoke(main, [*asked, "--no-explain", "--max-error", "0.05", "-o", str(tmp_path / "out")])
+    assert right.exit_code == 0, right.output
+    found = json.loads(right.stdout)[0]
+    assert found["per_request_median_error"]["ttft_s"] < 1e-4
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "validation.json",
+        "validation.md",
+        "validation.png",
+    }
+    assert CliRunner().invoke(main, [*asked, *wrong]).exit_code == 3
+    table_of = CliRunner().invoke(main, ["validate", str(log), "--scenario", str(scenario)])
+    assert "Furthest off" in table_of.stdout
+    assert "closes" in table_of.stdout
+
+
+def test_a_gate_tells_moved_from_inaccurate() -> None:
+    committed = {"figures": {"a": 0.04, "b": 0.2}, "targets": {"a": 0.05, "b": 0.1}}
+    same = compare({"a": 0.0401, "b": 0.2}, committed["targets"], committed)
+    assert not same.moved
+    assert not same.new_misses
+    assert list(same.known_misses) == ["b"]
+    worse = compare({"a": 0.06, "b": 0.2}, committed["targets"], committed)
+    assert list(worse.moved) == ["a"]
+    assert list(worse.new_misses) == ["a"]
+    assert list(compare({"a": 0.03, "b": 0.2}, committed["targets"], committed).moved) == ["a"]
