@@ -16,7 +16,7 @@ from servesim.calibrate.iteration_grid import to_yaml
 from servesim.calibrate.iterations import Iterations
 from servesim.calibrate.terms import coefficients_of
 from servesim.catalog import Model
-from servesim.catalog.calibrations import Calibration, Key
+from servesim.catalog.calibrations import Calibration, Key, Range
 
 SCHEMA_VERSION = 1
 _METHOD = (
@@ -44,17 +44,26 @@ class Source:
         return digest.hexdigest()
 
 
+def reach(rows: Iterations) -> Range:
+    """Return the largest batch, context and prefill among iterations."""
+    return Range(
+        max_decode_seqs=max(float(rows.decode_seqs.max()), 1.0),
+        max_mean_context_tokens=max(float(rows.mean_context.max()), 1.0),
+        max_prefill_tokens=max(float(rows.prefill_tokens.max()), 1.0),
+    )
+
+
 def calibration_of(
     fitted: Fitted,
-    rows: Iterations,
+    count: int,
+    validity: Range,
     key: Key,
     source: Source,
     model: Model | None = None,
     host_note: str = "",
-    admission_s: float | None = None,
 ) -> Calibration:
-    """Return the calibration file's contents for a fit of `rows`."""
-    host = fitted.host
+    """Return the calibration file's contents for a fit to `count` measured values."""
+    host, admission_s = fitted.host, fitted.values.get("admission")
     known = {} if host is None else {"iteration_s": _short(host.iteration_s), "per_seq_s": _short(host.per_seq_s)}
     errors = {
         where: _by_kind(found, fitted.kinds[where])
@@ -72,23 +81,31 @@ def calibration_of(
                 "method": f"{source.method}; {_METHOD}",
                 "input_file": ", ".join(file.name for file in source.files) or "none",
                 "input_sha256": source.sha256(),
-                "rows": len(rows),
+                "rows": count,
             },
-            "validity": {
-                "max_decode_seqs": max(float(rows.decode_seqs.max()), 1.0),
-                "max_mean_context_tokens": max(float(rows.mean_context.max()), 1.0),
-                "max_prefill_tokens": max(float(rows.prefill_tokens.max()), 1.0),
-            },
+            "validity": validity.model_dump(),
             "error": errors,
-            "scatter": (
-                f"standard deviation {100 * fitted.noise_sigma:.2g} % about the fit, alike over about "
-                f"{fitted.noise_iterations} iterations in a row"
-            ),
-            "host": {**known, "note": host_note or "measured with the iterations", "admission_s": admission_s},
+            "scatter": _scatter(fitted),
+            "host": {
+                **known,
+                "note": host_note or "measured with the iterations",
+                "admission_s": None if admission_s is None else _short(admission_s),
+            },
             "coefficients": coefficients_of(fitted.form, fitted.values, model).model_dump(),
-            "noise": {"sigma": _short(fitted.noise_sigma), "iterations": fitted.noise_iterations},
+            "noise": None
+            if fitted.noise_sigma is None
+            else {"sigma": _short(fitted.noise_sigma), "iterations": fitted.noise_iterations},
             "estimates": _estimates(fitted),
         }
+    )
+
+
+def _scatter(fitted: Fitted) -> str:
+    if fitted.noise_sigma is None:
+        return "unknown: single iterations were not seen"
+    return (
+        f"standard deviation {100 * fitted.noise_sigma:.2g} % about the fit, alike over about "
+        f"{fitted.noise_iterations} iterations in a row"
     )
 
 
@@ -131,11 +148,13 @@ def write(entry: Calibration, path: Path) -> None:
     beside.replace(path)
 
 
-def report_lines(entry: Calibration, fitted: Fitted, notes: Sequence[str] = ()) -> Iterator[str]:
+def report_lines(
+    entry: Calibration, fitted: Fitted, notes: Sequence[str] = (), what: str = "iterations"
+) -> Iterator[str]:
     """Yield the fit as a person reads it: estimates with intervals, errors, scatter, host, and what is not known."""
     known = fitted.uncertainty
     poor = set(known.poor(fitted.values))
-    yield f"{entry.provenance.rows} iterations; seconds per unit of work, with 95 % intervals:"
+    yield f"{entry.provenance.rows} {what}; seconds per unit of work, with 95 % intervals:"
     for name, value in fitted.values.items():
         error = known.standard_error.get(name)
         if value == 0.0 and error is None:
@@ -156,7 +175,7 @@ def report_lines(entry: Calibration, fitted: Fitted, notes: Sequence[str] = ()) 
     yield f"scatter: {entry.scatter}"
     host = fitted.host
     if host is None:
-        yield "host time between iterations: not in the data"
+        yield f"host time between iterations: {entry.host.note}"
     else:
         yield (
             f"host time: {1e3 * host.iteration_s:.3g} ms per iteration + {1e6 * host.per_seq_s:.3g} us per sequence"

@@ -34,7 +34,7 @@ class Fitted:
     """A fit: coefficients by column name, how well they are known, and what was left over.
 
     `errors` holds |predicted / measured - 1| by {interior, edge, in_sample}, aligned with `kinds`. `residuals` are
-    measured / predicted, one per iteration in order.
+    measured / predicted, one per iteration in order. `noise_sigma` is None where single iterations were not seen.
     """
 
     form: Form
@@ -43,7 +43,7 @@ class Fitted:
     errors: dict[str, Floats]
     kinds: dict[str, list[str]]
     residuals: Floats
-    noise_sigma: float
+    noise_sigma: float | None
     noise_iterations: int
     host: HostFit | None
     predicted_s: Floats

@@ -19,6 +19,7 @@ class Iterations:
     `decode_context` is the summed context: KV tokens already computed before the iteration over all decoding
     sequences. `prefill_pairs` counts (query, key) pairs of causal attention. `device_s` is what the form is fitted to,
     `host_s` the rest of the time to the next iteration (NaN where it is not known, e.g. before an idle spell).
+    `admissions` is 1 where `device_s` also holds a request's way to the engine, as seen from outside on an idle server.
     `part` numbers what was measured apart (files, loads): fits are judged on parts they have not seen.
     """
 
@@ -29,6 +30,7 @@ class Iterations:
     decode_context: Floats
     device_s: Floats
     host_s: Floats
+    admissions: Floats
     part: NDArray[np.int64]
 
     def __len__(self) -> int:

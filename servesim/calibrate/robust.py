@@ -12,6 +12,10 @@ from scipy.stats import t as student  # type: ignore[import-untyped]
 Floats = NDArray[np.float64]
 
 _PASSES = 4
+_CAREFUL = 1.5  # medians of the error beyond which a row counts less
+_WILD = 20.0  # times that: no measurement of this at all
+_NEXT_TO_NOTHING = 1e-6
+_CLOSE = 0.005  # but never within this: some kinds of iteration may scatter less than others
 _CLUSTERS = 40
 _UNTOLD = 0.25  # half a 95 % interval, as a share of the estimate, beyond which an estimate says little
 _TIED = 0.9  # correlation of two estimates
@@ -30,7 +34,8 @@ class Solution:
 def robust_nnls(design: Floats, seconds: Floats, passes: int = _PASSES) -> Solution:
     """Return coefficients >= 0 of least relative error for `design @ values = seconds`.
 
-    Lawson and Hanson (1974), re-weighted so that rows whose error exceeds 1.5 medians count by its root (Huber, 1964).
+    Lawson and Hanson (1974), re-weighted so that rows whose error exceeds 1.5 medians count by its root (Huber, 1964),
+    and those beyond 30 medians not at all.
     """
     trust = np.ones(len(seconds))
     values, weight, full = np.zeros(design.shape[1]), 1.0 / seconds, np.ones(len(seconds), dtype=np.bool_)
@@ -43,9 +48,10 @@ def robust_nnls(design: Floats, seconds: Floats, passes: int = _PASSES) -> Solut
         small = np.asarray(np.linalg.qr(both, mode="r"))  # the same squares, few rows
         values = nnls(small[:, :-1], small[:, -1], maxiter=200 * design.shape[1])[0] / norm
         error = np.abs(design @ values / seconds - 1.0)
-        limit = max(1.5 * float(np.median(error)), 1e-6)
+        limit = max(_CAREFUL * float(np.median(error)), _CLOSE)
         full = error <= limit
         trust = np.where(full, 1.0, np.sqrt(limit / np.maximum(error, limit)))
+        trust[error > _WILD * limit] = _NEXT_TO_NOTHING
     return Solution(values, weight, full)
 
 

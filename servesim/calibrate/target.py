@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servesim.calibrate.calibration_file import Source, calibration_of, engine_lines, report_lines, write
+from servesim.calibrate.calibration_file import Source, calibration_of, engine_lines, reach, report_lines, write
 from servesim.calibrate.iteration_fit import Fitted
 from servesim.calibrate.iterations import Iterations
 from servesim.catalog import Model
@@ -56,11 +56,10 @@ def delivered(
     source: Source,
     notes: Sequence[str] = (),
     host_note: str = "",
-    admission_s: float | None = None,
     engine: dict[str, Any] | None = None,
 ) -> tuple[list[str], dict[str, Any]]:
     """Write a fit's calibration file and picture; return what to print: lines, and the same as data."""
-    entry = calibration_of(fitted, rows, target.key, source, target.model, host_note, admission_s)
+    entry = calibration_of(fitted, len(rows), reach(rows), target.key, source, target.model, host_note)
     if target.picture is not None:
         from servesim.calibrate.residual_picture import residual_picture
 

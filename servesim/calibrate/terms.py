@@ -68,6 +68,8 @@ def columns(form: Form, rows: Iterations, model: Model | None) -> Columns:
     found += _pieces("dense", tokens, form.dense)
     found += _pieces("context", rows.decode_context, form.context)
     found.append(("per_prefill_pair", rows.prefill_pairs))
+    if rows.admissions.any():
+        found.append(("admission", rows.admissions))
     if form.per_seq:
         found.append(("per_seq", seqs))
     if form.prefill_start:

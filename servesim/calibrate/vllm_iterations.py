@@ -107,6 +107,6 @@ def _iterations(rows: Floats, one_ahead: bool) -> Iterations:
         host_s = (t1 - t0) + (t3 - t2) + gap_s
     sound = np.isfinite(device_s) & (device_s > 0)
     prefill_tokens, prefill_seqs, pairs, decode_seqs, context = work
-    part = np.zeros(len(t0), dtype=np.int64)
-    found = Iterations(prefill_tokens, prefill_seqs, pairs, decode_seqs, context, device_s, host_s, part)
+    inside, part = np.zeros(len(t0)), np.zeros(len(t0), dtype=np.int64)
+    found = Iterations(prefill_tokens, prefill_seqs, pairs, decode_seqs, context, device_s, host_s, inside, part)
     return found[sound]

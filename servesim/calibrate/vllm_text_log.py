@@ -111,6 +111,7 @@ def _log(found: list[tuple[re.Match[str], float]], kv_tokens: int | None, block_
     length = prefill_tokens / np.maximum(prefill_seqs, 1.0)
     iterations = Iterations(
         prefill_tokens, prefill_seqs, prefill_tokens * (length + 1.0) / 2.0, decode_seqs, context, device_s, host_s,
+        np.zeros(len(found)),
         engine.astype(np.int64),
     )  # fmt: skip
     return TextLog(iterations[(device_s > 0) & (iterations.tokens > 0)], kv_tokens, notes, speculative)

@@ -122,3 +122,41 @@ def vllm_log(logs: tuple[Path, ...], kv_tokens: int | None, block_size: int, sty
     target, _ = checked_target(**given)
     text, facts = calibrate_logs(logs, target, kv_tokens, block_size)
     finish(target, text, facts, style)
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the settings of a server that its latencies do not show; what is left out is vLLM's default."""
+    options = (
+        click.option(
+            "--max-num-batched-tokens", type=click.IntRange(1), help="The server's; default: vLLM's for the GPU."
+        ),
+        click.option("--max-num-seqs", type=click.IntRange(1), help="The server's; default: vLLM's for the GPU."),
+        click.option("--num-gpu-blocks", type=click.IntRange(2), help="KV blocks; default: derived from the memory."),
+        click.option("--async-scheduling/--no-async-scheduling", default=True, show_default=True, help="The server's."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _server(target: Target, given: dict[str, Any]) -> Any:
+    from servesim.calibrate.server import server_of
+
+    return server_of(target, given)
+
+
+@calibrate.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@server_options
+@target_options
+def bench(files: tuple[Path, ...], style: str, **given: Any) -> None:
+    """Fit iterations to result files of a load generator: vLLM's or SGLang's bench, guidellm, aiperf, inference-perf.
+
+    Files with the time of every token (vllm bench serve --save-result --save-detailed) show every iteration. From the
+    others, coefficients are found by simulating the same loads; the more loads, the more they tell.
+    """
+    from servesim.calibrate.bench import calibrate_bench
+
+    target, settings = checked_target(**given)
+    text, facts = calibrate_bench(files, target, _server(target, settings))
+    finish(target, text, facts, style)

@@ -54,3 +54,52 @@ def recorded_lines(count: int = 600, seed: int = 1, sigma: float = 0.0) -> list[
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+SCENARIO = """
+name: truth
+workload:
+  duration_s: {duration_s}
+  classes:
+    c:
+      arrivals: {{kind: poisson, request_rate_rps: {rate}}}
+      prompt_tokens: {{kind: lognormal, median_tokens: 300, sigma: 0.8, max_tokens: 4000}}
+      output_tokens: {{kind: uniform, min_tokens: 20, max_tokens: 120}}
+pools:
+  p:
+    model: llama-3.1-8b
+    gpu: h100_sxm
+    engine: {{kind: continuous, max_num_batched_tokens: 2048, max_num_seqs: 256, admission_time_s: {admission_s}}}
+    service_time:
+      {{kind: affine, base_s: 0.008, per_token_s: 4.0e-5, per_context_token_s: 5.0e-8, per_prefill_pair_s: 8.0e-9}}
+"""
+BENCH_TRUTH = {"base": 0.008, "dense_0": 4e-5, "context_0": 5e-8, "per_prefill_pair": 8e-9}
+
+
+def simulated(rate: float = 4.0, duration_s: float = 60.0, admission_s: float = 0.006, seed: int = 0) -> Any:
+    """Return a run of the made-up server."""
+    import servesim
+    from servesim.scenario.load import parse
+
+    text = SCENARIO.format(duration_s=duration_s, rate=rate, admission_s=admission_s)
+    return servesim.simulate(parse(text), seed=seed)
+
+
+def vllm_detailed(result: Any, jitter_s: float = 0.0, seed: int = 0) -> dict[str, Any]:
+    """Return what `vllm bench serve --save-result --save-detailed` would have written of a run."""
+    rng = np.random.default_rng(seed)
+    frame = result.requests
+    found: dict[str, list[Any]] = {
+        key: [] for key in ("start_times", "input_lens", "output_lens", "ttfts", "itls", "errors")
+    }
+    for row in frame.itertuples():
+        times = np.asarray(result.token_times(row.request_id))
+        times = times + rng.exponential(jitter_s, len(times)) if jitter_s else times
+        found["start_times"].append(1000.0 + row.arrival_s)
+        found["input_lens"].append(int(row.prompt_tokens))
+        found["output_lens"].append(len(times))
+        found["ttfts"].append(float(times[0] - row.arrival_s))
+        found["itls"].append(np.diff(times).tolist())
+        found["errors"].append("")
+    head = {"backend": "vllm", "completed": len(frame), "median_ttft_ms": 1.0, "request_throughput": 1.0}
+    return {**head, **found}

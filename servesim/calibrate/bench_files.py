@@ -1,0 +1,320 @@
+"""Result files of load generators, as loads of which something was measured.
+
+Per request, with or without the time of every token: vLLM's and SGLang's detailed files, guidellm's, aiperf's
+`profile_export.jsonl`, inference-perf's per-request file. As aggregates: their plain files and summaries.
+docs/logs.md says how each is recognised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from servesim.calibrate.vllm_iterations import lines
+from servesim.errors import InputError, Problem
+from servesim.workload.logs import formats
+from servesim.workload.logs.benchmarks import read_runs
+from servesim.workload.logs.documents import first_of, read_document
+from servesim.workload.logs.lines import at
+from servesim.workload.logs.tables import is_error
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The answered requests of one load, in order of start; times in seconds.
+
+    `token_s` holds, per request, when each output token arrived, where the file has that. `failed` requests are left
+    out and counted.
+    """
+
+    name: str
+    start_s: Floats
+    prompt_tokens: Floats
+    output_tokens: Floats
+    ttft_s: Floats
+    e2e_s: Floats
+    token_s: list[Floats] | None
+    failed: int = 0
+
+    @property
+    def tpot_s(self) -> Floats:
+        """(E2E - TTFT) / (output - 1) of the requests with two tokens or more."""
+        several = self.output_tokens > 1
+        return (self.e2e_s - self.ttft_s)[several] / (self.output_tokens[several] - 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One load of which only averages and percentiles are known.
+
+    `request_rate_rps` None: closed loop, or all at once where `max_concurrency` is None too. `measured` maps
+    (ttft_s, tpot_s or e2e_s, mean, p50, ...) to seconds.
+    """
+
+    name: str
+    request_rate_rps: float | None
+    burstiness: float
+    max_concurrency: int | None
+    num_requests: int
+    prompt_tokens: float
+    output_tokens: float
+    measured: dict[tuple[str, str], float]
+
+
+Load = Requests | Aggregate
+
+
+def read_loads(path: Path) -> list[Load]:
+    """Return every load in a result file; InputError if it is none, or has nothing to calibrate from."""
+    name = str(path)
+    if path.suffix in (".yaml", ".yml"):
+        raise InputError(Problem("is YAML; expected a result file of a load generator", file=name))
+    next(lines(path), None)  # says that the file cannot be read, in one way for all formats
+    kind = formats.detect(name)
+    if kind in ("vllm_bench", "sglang_bench"):
+        return [_vllm(name, run) for run in read_runs(name)]
+    if kind == "guidellm":
+        return list(_guidellm(name))
+    if kind == "aiperf":
+        return [_aiperf_requests(path)]
+    if kind == "inference_perf":
+        document = read_document(name)
+        return [_inference_perf(name, document) if isinstance(document, list) else _lifecycle(name, document)]
+    document = _document(name)
+    if isinstance(document, dict) and {"time_to_first_token", "request_count"} <= set(document):
+        return [_aiperf_summary(name, document)]
+    known = "vLLM's and SGLang's bench, guidellm, aiperf, inference-perf"
+    raise InputError(Problem(f"is not a result file of a load generator that is known: {known}", file=name))
+
+
+def _document(name: str) -> Any:
+    try:
+        return read_document(name)
+    except InputError:
+        return None
+
+
+def _sorted_requests(
+    name: str,
+    start: Sequence[float],
+    prompt: Sequence[float],
+    output: Sequence[float],
+    ttft: Sequence[float],
+    e2e: Sequence[float],
+    tokens: list[Floats] | None,
+    failed: int,
+) -> Requests:
+    """Return requests in order of start, which counts from the first."""
+    columns = [np.asarray(values, dtype=np.float64) for values in (start, prompt, output, ttft, e2e)]
+    if not len(columns[0]):
+        raise InputError(Problem("no request was answered", file=name))
+    sound = np.isfinite(np.column_stack(columns)).all(axis=1)
+    if not sound.all():
+        raise InputError(
+            Problem(f"request {int(np.flatnonzero(~sound)[0]) + 1} has no start, length or latency", file=name)
+        )
+    order = np.argsort(columns[0], kind="stable")
+    first = columns[0][order[0]]
+    start_s, prompt_tokens, output_tokens, ttft_s, e2e_s = (values[order] for values in columns)
+    times = None if tokens is None else [tokens[i] - first for i in order]
+    return Requests(name, start_s - first, prompt_tokens, output_tokens, ttft_s, e2e_s, times, failed)
+
+
+# ---- vLLM and SGLang ----------------------------------------------------------------------------------------------
+
+
+def _vllm(name: str, run: Any) -> Load:
+    lists = ("input_lens", "output_lens", "ttfts", "itls", "start_times")
+    if all(isinstance(at(run, key), list) for key in lists):
+        return _vllm_detailed(name, run)
+    measured = {}
+    for metric, key in (("ttft_s", "ttft"), ("tpot_s", "tpot"), ("e2e_s", "e2el")):
+        for statistic, prefix in (("mean", "mean"), ("p50", "median"), ("p99", "p99")):
+            value = first_of(run, f"{prefix}_{key}_ms", *([f"{prefix}_e2e_latency_ms"] if key == "e2el" else []))
+            if isinstance(value, int | float) and value > 0:
+                measured[metric, statistic] = float(value) / 1e3
+    completed = at(run, "completed")
+    if not measured or not isinstance(completed, int) or completed < 1:
+        raise InputError(Problem("no mean_ttft_ms, mean_tpot_ms and completed: not a finished benchmark", file=name))
+    rate = at(run, "request_rate")
+    finite = isinstance(rate, int | float) and np.isfinite(rate)
+    concurrency = at(run, "max_concurrency")
+    return Aggregate(
+        name,
+        float(rate) if finite else None,
+        float(at(run, "burstiness") or 1.0),
+        int(concurrency) if concurrency else None,
+        completed,
+        float(at(run, "total_input_tokens") or 0) / completed,
+        float(at(run, "total_output_tokens") or 0) / completed,
+        measured,
+    )
+
+
+_UNEQUAL = "start_times, input_lens, output_lens, ttfts and itls have different lengths"
+
+
+def _vllm_detailed(name: str, run: Any) -> Requests:
+    count = len(run["start_times"])
+    if any(len(run[key]) != count for key in ("input_lens", "output_lens", "ttfts", "itls")):
+        raise InputError(
+            Problem("start_times, input_lens, output_lens, ttfts and itls have different lengths", file=name)
+        )
+    errors = list(run.get("errors") or ()) + [""] * count
+    answered = [i for i in range(count) if not is_error(errors[i]) and run["output_lens"][i]]
+    try:
+        tokens = [run["start_times"][i] + run["ttfts"][i] + np.append(0.0, np.cumsum(run["itls"][i])) for i in answered]
+    except TypeError as error:
+        raise InputError(Problem(f"times that are no numbers: {error}", file=name)) from error
+    start = [run["start_times"][i] for i in answered]
+    return _sorted_requests(
+        name, start, [run["input_lens"][i] for i in answered], [run["output_lens"][i] for i in answered],
+        [run["ttfts"][i] for i in answered], [float(t[-1] - s) for t, s in zip(tokens, start, strict=True)], tokens,
+        count - len(answered),
+    )  # fmt: skip
+
+
+# ---- guidellm -----------------------------------------------------------------------------------------------------
+
+
+def _guidellm(name: str) -> Iterator[Load]:
+    found = at(read_document(name), "benchmarks")
+    if not isinstance(found, list) or not found:
+        raise InputError(Problem("no list benchmarks: not a guidellm benchmarks.json", file=name))
+    for number, benchmark in enumerate(found, 1):
+        title = name if len(found) == 1 else f"{name}#{number}"
+        requests = at(benchmark, "requests.successful") or []
+        rows = [_guidellm_row(record) for record in requests]
+        if rows and all(value is not None for row in rows for value in row):
+            columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+            start, prompt, output, ttft, e2e = columns
+            yield _sorted_requests(title, start, prompt, output, ttft, e2e, None, 0)
+        else:
+            raise InputError(
+                Problem("its requests have no times of first and last token; let guidellm keep them", file=title)
+            )
+
+
+def _guidellm_row(record: Any) -> tuple[Any, ...]:
+    start = first_of(record, "request_start_time", "info.timings.request_start", "start_time")
+    first = first_of(record, "first_token_iteration", "info.timings.first_token_iteration", "first_token_time")
+    last = first_of(record, "last_token_iteration", "info.timings.last_token_iteration", "last_token_time")
+    end = last if last is not None else first_of(record, "request_end_time", "info.timings.request_end", "end_time")
+    ttft_ms = at(record, "time_to_first_token_ms")
+    ttft = ttft_ms / 1e3 if ttft_ms is not None else None if first is None or start is None else first - start
+    prompt = first_of(record, "prompt_tokens", "input_metrics.text_tokens")
+    output = first_of(record, "output_tokens", "output_metrics.text_tokens")
+    return start, prompt, output, ttft, None if end is None or start is None else end - start
+
+
+# ---- aiperf -------------------------------------------------------------------------------------------------------
+
+
+def _aiperf_requests(path: Path) -> Requests:
+    rows, failed = [], 0
+    for number, line in lines(path):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(Problem(f"not a JSON object: {error}", file=str(path), line=number)) from error
+        if not formats.is_request("aiperf", record):
+            continue
+        if at(record, "error"):
+            failed += 1
+            continue
+        start = at(record, "metadata.request_start_ns")
+        values = [_aiperf_value(record, key) for key in _AIPERF_METRICS]
+        if start is None or None in values:
+            message = f"no request_start_ns, {', '.join(_AIPERF_METRICS[:-1])} or {_AIPERF_METRICS[-1]}"
+            raise InputError(Problem(message, file=str(path), line=number))
+        rows.append((start / 1e9, *values))
+    columns: list[Any] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 5
+    start, prompt, output, ttft, e2e = columns
+    return _sorted_requests(str(path), start, prompt, output, ttft, e2e, None, failed)
+
+
+def _aiperf_value(record: Any, key: str) -> float | None:
+    """Return a metric in tokens or seconds."""
+    found = at(record, f"metrics.{key}")
+    if not isinstance(found, dict) or not isinstance(found.get("value"), int | float):
+        return None
+    return float(found["value"]) * _UNITS.get(str(found.get("unit", "")), 1.0)
+
+
+_AIPERF_METRICS = ("input_sequence_length", "output_sequence_length", "time_to_first_token", "request_latency")
+_UNITS = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def _aiperf_summary(name: str, document: Any) -> Aggregate:
+    def statistic(key: str, which: str) -> float | None:
+        found = document.get(key)
+        value = found.get(which) if isinstance(found, dict) else None
+        return None if value is None else float(value) * _UNITS.get(str(found.get("unit", "")), 1.0)
+
+    measured = {}
+    for metric, key in (
+        ("ttft_s", "time_to_first_token"),
+        ("tpot_s", "inter_token_latency"),
+        ("e2e_s", "request_latency"),
+    ):
+        for ours, theirs in (("mean", "avg"), ("p50", "p50"), ("p99", "p99")):
+            value = statistic(key, theirs)
+            if value is not None and value > 0:
+                measured[metric, ours] = value
+    load = first_of(document, "input_config.loadgen") or {}
+    rate, concurrency = load.get("request_rate"), load.get("concurrency")
+    return Aggregate(
+        name, float(rate) if rate else None, 1.0, int(concurrency) if concurrency and not rate else None,
+        int(statistic("request_count", "avg") or 0), statistic("input_sequence_length", "avg") or 0.0,
+        statistic("output_sequence_length", "avg") or 0.0, measured,
+    )  # fmt: skip
+
+
+# ---- inference-perf -----------------------------------------------------------------------------------------------
+
+
+def _inference_perf(name: str, document: list[Any]) -> Requests:
+    start, prompt, output, tokens, failed = [], [], [], [], 0
+    for number, record in enumerate(document, 1):
+        times = first_of(record, "info.response_metrics.output_token_times", "info.output_token_times")
+        if is_error(at(record, "error")) or not times:
+            failed += 1
+            continue
+        length = first_of(record, "info.request_metrics.text.input_tokens", "info.input_tokens")
+        if length is None or at(record, "start_time") is None:
+            raise InputError(Problem(f"request {number} has no start_time or input_tokens", file=name))
+        start.append(float(record["start_time"]))
+        prompt.append(float(length))
+        output.append(float(len(times)))
+        tokens.append(np.asarray(times, dtype=np.float64))
+    ttft = [float(t[0] - s) for t, s in zip(tokens, start, strict=True)]
+    e2e = [float(t[-1] - s) for t, s in zip(tokens, start, strict=True)]
+    return _sorted_requests(name, start, prompt, output, ttft, e2e, tokens, failed)
+
+
+def _lifecycle(name: str, document: Any) -> Aggregate:
+    measured = {}
+    for metric, key in (
+        ("ttft_s", "time_to_first_token"),
+        ("tpot_s", "time_per_output_token"),
+        ("e2e_s", "request_latency"),
+    ):
+        for ours, theirs in (("mean", "mean"), ("p50", "median"), ("p99", "p99")):
+            value = at(document, f"successes.latency.{key}.{theirs}")
+            if isinstance(value, int | float) and value > 0:
+                measured[metric, ours] = float(value)
+    rate = first_of(document, "load_summary.requested_rate", "load_summary.achieved_rate")
+    count = first_of(document, "successes.count", "load_summary.count")
+    prompt, output = at(document, "successes.prompt_len.mean"), at(document, "successes.output_len.mean")
+    if not measured or None in (rate, count, prompt, output):
+        message = "no latencies, rate, count, prompt_len or output_len: use per_request_lifecycle_metrics.json"
+        raise InputError(Problem(message, file=name))
+    return Aggregate(name, float(rate), 1.0, None, int(count), float(prompt), float(output), measured)
