@@ -4,69 +4,74 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from servesim.report.answer import Answer, Part
+from servesim.report.grids import Grid
+from servesim.report.numbers import number, percent, whole_percent
 
-from servesim.report.numbers import number, percent
+_NOTHING = "Nothing in the space surely meets the SLO."
 
 
-def print_plan(found: dict[str, Any], console: Console) -> None:
-    """Print the answer of a plan; needs 80 columns and no colour."""
+def plan_answer(found: dict[str, Any]) -> Answer:
+    """Return the answer of a plan as tables and sentences."""
     ranked = found["ranked"]
-    console.print(f"[bold]{escape(found['plan'])}[/bold], scenario {escape(found['scenario'])}", highlight=False)
-    console.print()
-    if ranked:
-        console.print(_ranked(ranked))
-    else:
-        console.print("Nothing in the space surely meets the SLO.")
-    for sentence in words(found):
-        console.print(f"- {sentence}", markup=False, highlight=False, soft_wrap=True)
+    parts = [Part(grid=ranked_grid(ranked, found["naive"])) if ranked else Part(sentences=[_NOTHING])]
+    parts.append(Part(sentences=words(found)))
     if found["pruned"]:
-        console.print()
-        console.print("Fell out:")
-        for one in found["pruned"]:
-            text = f"- {settings_words(one['settings'])}: [{one['rule']}] {one['reason']}"
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if ranked and ranked[0].get("deployment"):
-        _print_deployment(ranked[0]["deployment"], console)
+        fell = [f"{settings_words(one['settings'])}: [{one['rule']}] {one['reason']}" for one in found["pruned"]]
+        parts.append(Part("Fell out", sentences=fell))
+    if ranked:
+        parts += deployment_parts("Deployment of the first", ranked[0]["deployment"])
+    return Answer(f"{found['plan']}, scenario {found['scenario']}", [part for part in parts if part != Part()])
 
 
-def _print_deployment(deployment: dict[str, Any], console: Console) -> None:
-    console.print()
-    console.print("Deployment of the first:")
-    for line in deployment["command"].splitlines():
-        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-    for note in deployment["notes"]:
-        console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
+def deployment_parts(heading: str, deployment: dict[str, Any] | None) -> list[Part]:
+    """Return the command that starts a server, and what it cannot say; nothing for pools without one."""
+    if deployment is None:
+        return []
+    return [
+        Part(heading, code=deployment["command"]),
+        *([Part(sentences=notes)] if (notes := deployment["notes"]) else []),
+    ]
 
 
-def _ranked(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
+def ranked_grid(rows: list[dict[str, Any]], naive: dict[str, Any] | None) -> Grid:
+    """Return the ranked configurations; what each saves against the naive choice, where both have a price."""
     priced = rows[0]["usd_per_hour"] is not None
-    heads = ["configuration", "size", *(["$/h", "$/M"] if priced else []), "good/s", "SLO met by", "inside"]
-    for index, head in enumerate((*heads, "breaks at", "bottleneck")):
-        table.add_column(head, justify="left" if index in (0, len(heads) + 1) else "right", no_wrap=True)
+    compared = priced and naive is not None and naive["usd_per_hour"]
+    heads = (
+        "configuration",
+        "size",
+        *(("$/h", "$/M") if priced else ()),
+        "good/s",
+        "SLO met by",
+        "inside",
+        "breaks at",
+    )
+    grid = Grid((*heads, *(("saves",) if compared else ()), "bottleneck"), tight=True)
     for row in rows:
-        cost = [f"{row['usd_per_hour']:,.2f}", number(row["usd_per_million_output_tokens"])] if priced else []
-        table.add_row(
-            settings_words(row["settings"]),
-            size_words(row),
-            *cost,
-            number(row["goodput_rps"]),
-            attained_words(row),
-            number(row["concurrent_requests"]),
-            factor_words(row["headroom"]),
-            str(row["bottleneck"]),
+        cost = (f"{row['usd_per_hour']:,.2f}", number(row["usd_per_million_output_tokens"])) if priced else ()
+        saves = (whole_percent(1 - row["usd_per_hour"] / naive["usd_per_hour"]),) if compared and naive else ()
+        grid.rows.append(
+            (
+                settings_words(row["settings"]),
+                size_words(row),
+                *cost,
+                number(row["goodput_rps"]),
+                attained_words(row),
+                number(row["concurrent_requests"]),
+                factor_words(row["headroom"]),
+                *saves,
+                str(row["bottleneck"] or "-"),
+            )
         )
-    return table
+    return grid
 
 
 def settings_words(settings: dict[str, Any]) -> str:
     """Return the choices of a configuration."""
     short = {"tensor_parallel_size": "tp", "gpu": "", "backend": "", "quantization": ""}
     said = [f"{short.get(key, key)} {value}".strip() for key, value in settings.items() if value is not None]
-    return escape(", ".join(said) or "as it is")
+    return ", ".join(said) or "as it is"
 
 
 def size_words(row: dict[str, Any]) -> str:
@@ -82,7 +87,7 @@ def attained_words(row: dict[str, Any]) -> str:
     if not shares:
         return "-"
     worst = min(shares, key=lambda one: one["low"] - one["attainment"])
-    return f"{percent(worst['value'])} (> {100 * worst['low']:.1f})"
+    return f"{percent(worst['value'])} ({100 * worst['low']:.1f} to {100 * worst['high']:.1f})"
 
 
 def factor_words(found: dict[str, Any]) -> str:
@@ -160,6 +165,11 @@ def load_words(found: dict[str, Any]) -> list[str]:
         sentences.append(f"Then class {first['class']} breaks first ({asked}).")
     sentences.append(f"95 % interval over {found['replications']} replications; {found['simulations']} simulations.")
     return sentences
+
+
+def load_answer(found: dict[str, Any]) -> Answer:
+    """Return the answer of `--how-much-load`."""
+    return Answer(f"{found['scenario']}: how much load", [Part(sentences=load_words(found))])
 
 
 def _interval(load: dict[str, Any], rate: float) -> str:

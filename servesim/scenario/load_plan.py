@@ -15,6 +15,7 @@ from servesim.errors import InputError, Problem
 from servesim.registry import revision
 from servesim.scenario.document import Node, described, parse_document, plain
 from servesim.scenario.document_text import read_text
+from servesim.scenario.inventory_schema import ModelSpec
 from servesim.scenario.load import load
 from servesim.scenario.load_allowed import schema_fields, suggestion
 from servesim.scenario.load_catalog import catalog_problems
@@ -22,7 +23,7 @@ from servesim.scenario.load_overrides import overridden
 from servesim.scenario.load_paths import Folders, with_absolute_paths
 from servesim.scenario.load_place import child_by_name
 from servesim.scenario.load_problems import in_order, placed, schema_problems
-from servesim.scenario.plan_schema import PlanSpec, SpaceSpec
+from servesim.scenario.plan_schema import ChoicesSpec, PlanSpec, SpaceSpec
 from servesim.scenario.schema import PoolSpec, Scenario, refresh
 
 
@@ -54,21 +55,23 @@ def load_plan(
         raise InputError(Problem(f"{what}; a plan is a mapping with scenario and space", "", *document.root.mark))
     root, problems = overridden(document.root, overrides)
     problems += document.problems
+    if isinstance(root.value, dict) and "inventory" in root.value and "scenario" not in root.value:
+        raise InputError(Problem("divides an inventory; that has no --how-much-load and no one space", "", *root.mark))
     if isinstance(root.value, dict) and "workload" in root.value and "scenario" not in root.value:
         scenario_only = load(path, overrides, allow_paths=allow_paths)
         if needs_space:
             raise InputError(Problem("is a scenario; a plan has scenario: FILE and space: ...", "", *root.mark))
-        return LoadedPlan(PlanSpec(scenario=scenario_only), scenario_only, _only_pool(scenario_only, None, root))
+        return LoadedPlan(PlanSpec(scenario=scenario_only), scenario_only, only_pool(scenario_only, None, root))
     folders = Folders(Path(path).parent, allow_paths)
     problems += with_absolute_paths(root, folders)
     spec, faults = _validated(root)
     problems += faults
     if spec is None or problems:
         raise InputError(in_order(problems))
-    scenario = _scenario(spec, root, folders, allow_paths)
-    pool = _only_pool(scenario, spec.pool, root)
-    faults = list(_space_problems(spec, scenario.pools[pool], root))
-    faults += _targets_problems(spec, scenario, root)
+    scenario = scenario_of(spec, root, folders, allow_paths)
+    pool = only_pool(scenario, spec.pool, root)
+    faults = list(space_problems(spec.space, scenario.pools[pool], root))
+    faults += targets_problems(scenario, root)
     if needs_space and spec.space is None:
         faults.append(placed("space: missing; it says what may be chosen", "", root.mark))
     if faults:
@@ -91,8 +94,10 @@ def _validated(root: Node) -> tuple[PlanSpec | None, list[Problem]]:
         return None, schema_problems(error, root, PlanSpec)
 
 
-def _scenario(spec: PlanSpec, root: Node, folders: Folders, allow_paths: Sequence[str | Path]) -> Scenario:
-    """Return the plan's scenario: the one inside, or its file's."""
+def scenario_of(
+    spec: PlanSpec | ModelSpec, root: Node, folders: Folders, allow_paths: Sequence[str | Path]
+) -> Scenario:
+    """Return the scenario of a plan, or of one of its models at `root`: the one inside, or its file's."""
     place = child_by_name(root, "scenario")
     assert place is not None
     if isinstance(spec.scenario, Scenario):
@@ -107,7 +112,8 @@ def _scenario(spec: PlanSpec, root: Node, folders: Folders, allow_paths: Sequenc
     return load(file, allow_paths=allow_paths)
 
 
-def _only_pool(scenario: Scenario, asked: str | None, root: Node) -> str:
+def only_pool(scenario: Scenario, asked: str | None, root: Node) -> str:
+    """Return the name of the pool to plan; InputError if that is not clear."""
     names = list(scenario.pools)
     if asked is None and len(names) == 1:
         return names[0]
@@ -120,9 +126,8 @@ def _only_pool(scenario: Scenario, asked: str | None, root: Node) -> str:
     raise InputError(placed(f"{what}; the scenario has {', '.join(names)}", "pool", mark))
 
 
-def _space_problems(spec: PlanSpec, pool: PoolSpec, root: Node) -> Iterator[Problem]:
+def space_problems(space: ChoicesSpec | None, pool: PoolSpec, root: Node) -> Iterator[Problem]:
     """Yield names and values of the space that the pool cannot take."""
-    space = spec.space
     if space is None:
         return
     for index, name in enumerate(space.gpu or ()):
@@ -132,14 +137,15 @@ def _space_problems(spec: PlanSpec, pool: PoolSpec, root: Node) -> Iterator[Prob
             for problem in error.problems:
                 yield _at(root, f"space.gpu.{index}", problem.message)
     fields = schema_fields(type(pool.engine))
-    if space.servers is not None and "servers" not in fields:
+    servers = space.servers if isinstance(space, SpaceSpec) else None
+    if servers is not None and "servers" not in fields:
         yield _at(root, "space.servers", f"engine {pool.engine.kind!r} has no servers; give replicas")
-    if space.servers is not None and pool.replicas != 1:
+    if servers is not None and pool.replicas != 1:
         yield _at(root, "space.servers", f"is planned for one station, but the pool has {pool.replicas} replicas")
     yield from _engine_problems(space, pool, root)
 
 
-def _engine_problems(space: SpaceSpec, pool: PoolSpec, root: Node) -> Iterator[Problem]:
+def _engine_problems(space: ChoicesSpec, pool: PoolSpec, root: Node) -> Iterator[Problem]:
     fields = schema_fields(type(pool.engine))
     if space.tensor_parallel_size is not None and "tensor_parallel_size" not in fields:
         yield _at(root, "space.tensor_parallel_size", f"engine {pool.engine.kind!r} has no such setting")
@@ -159,7 +165,8 @@ def _engine_problems(space: SpaceSpec, pool: PoolSpec, root: Node) -> Iterator[P
                 yield _at(root, f"space.engine.{name}.{index}", message[:1].lower() + message[1:])
 
 
-def _targets_problems(spec: PlanSpec, scenario: Scenario, root: Node) -> Iterator[Problem]:
+def targets_problems(scenario: Scenario, root: Node) -> Iterator[Problem]:
+    """Yield that nothing is asked of the scenario, or what cannot be shown."""
     slos = {name: one.slo for name, one in scenario.workload.classes.items()}
     if not any(slo.has_thresholds or slo.itl_s is not None for slo in slos.values()):
         yield _at(root, "scenario", "no class of the scenario has an slo, so there is nothing to meet")

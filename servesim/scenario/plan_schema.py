@@ -12,6 +12,7 @@ from servesim.scenario.schema import Name, Scenario
 from servesim.scenario.schema_forms import FileOr
 
 _MOST_VALUES = 64
+Price = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class SizeRange(Spec):
@@ -27,8 +28,8 @@ class SizeRange(Spec):
         return self
 
 
-class SpaceSpec(Spec):
-    """What may be chosen: lists of values, every combination of which is a configuration, and how many replicas."""
+class ChoicesSpec(Spec):
+    """What may be chosen: lists of values, every combination of which is a configuration."""
 
     gpu: list[str] | None = Field(None, min_length=1, max_length=_MOST_VALUES, description="catalog names of GPUs")
     backend: list[Literal["vllm", "sglang", "trtllm"]] | None = Field(
@@ -40,6 +41,17 @@ class SpaceSpec(Spec):
     engine: dict[str, Annotated[list[Any], Field(min_length=1, max_length=_MOST_VALUES)]] = Field(
         default_factory=dict, description="values of the pool's engine settings, by key"
     )
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        if self.tensor_parallel_size is not None and "tensor_parallel_size" in self.engine:
+            raise ValueError("engine.tensor_parallel_size: is given above, too")
+        return self
+
+
+class SpaceSpec(ChoicesSpec):
+    """What may be chosen, and how many replicas there may be."""
+
     replicas: SizeRange | None = Field(None, description="replicas of the pool")
     servers: SizeRange | None = Field(None, description="servers of a station, instead of replicas")
 
@@ -47,8 +59,6 @@ class SpaceSpec(Spec):
     def _one_size(self) -> Self:
         if (self.replicas is None) == (self.servers is None):
             raise ValueError("give either replicas or, for a station, servers: {least: 1, most: 16}")
-        if self.tensor_parallel_size is not None and "tensor_parallel_size" in self.engine:
-            raise ValueError("engine.tensor_parallel_size: is given above, too")
         return self
 
     @property
@@ -96,13 +106,18 @@ class PlanSpec(Spec):
     estimates: Literal["allow", "refuse"] = Field(
         "allow", description="of iteration times, for pairs of model and GPU without a calibration"
     )
-    usd_per_gpu_hour: dict[str, Annotated[float, Field(ge=0)]] = Field(
+    usd_per_gpu_hour: dict[str, Price] = Field(
         default_factory=dict, description="prices by catalog name of the GPU; the catalog's for others"
     )
 
     @model_validator(mode="after")
     def _prices_of_gpus(self) -> Self:
-        for name in self.usd_per_gpu_hour:
-            if name not in gpus():
-                raise ValueError(f"usd_per_gpu_hour.{name}: unknown GPU; there are {', '.join(gpus())}")
+        known_prices(self.usd_per_gpu_hour)
         return self
+
+
+def known_prices(prices: dict[str, float]) -> None:
+    """Raise ValueError for the price of a GPU that the catalog does not have."""
+    for name in prices:
+        if name not in gpus():
+            raise ValueError(f"usd_per_gpu_hour.{name}: unknown GPU; there are {', '.join(gpus())}")

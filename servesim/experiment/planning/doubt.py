@@ -58,7 +58,7 @@ def _end(
     rule: Rule,
 ) -> End:
     try:
-        candidate = _stretched(found.candidate, service, factor)
+        candidate = stretched(found.candidate, service, factor)
     except InputError as error:
         return End(factor, None, error.problems[0].message)
     ladder = Ladder(laboratory, candidate, rule, targets)
@@ -71,7 +71,8 @@ def _end(
     return End(factor, None if best is None else best.size)
 
 
-def _stretched(candidate: Candidate, service: IterationTimeSpec, factor: float) -> Candidate:
+def stretched(candidate: Candidate, service: IterationTimeSpec, factor: float) -> Candidate:
+    """Return a candidate whose iterations take `factor` times as long; InputError where that is not physical."""
     pool = candidate.scenario.pools[candidate.pool]
     longer = pool.model_copy(update={"service_time": Stretched(times=service, factor=factor)})
     scenario = with_pool(candidate.scenario, candidate.pool, longer)

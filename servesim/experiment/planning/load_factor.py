@@ -69,29 +69,31 @@ def largest_load(
     replications: int,
     precision: float = 0.02,
     start: float = 1.0,
+    stride: float = 2.0,
 ) -> Breaking:
     """Return the factor at which the first target breaks.
 
-    The factor is doubled or halved from `start` until one that holds and one that does not are found, then bisected
-    (in its logarithm) until they are within `precision`. All factors share their random numbers. Between the two the
-    excess over the target is interpolated in the logarithms of both. The interval is the jackknife's over replications
-    (B. Efron and C. Stein, "The jackknife estimate of variance", Annals of Statistics 9(3), 1981) with Student's t.
+    The factor is multiplied or divided by `stride` from `start` on (then by its square, ..., at most 2), until one that
+    holds and one that does not are found, then bisected (in its logarithm) until they are within `precision`. All
+    factors share their random numbers. Between the two the excess over the target is interpolated in the logarithms of
+    both. The interval is the jackknife's over replications (B. Efron and C. Stein, "The jackknife estimate of
+    variance", Annals of Statistics 9(3), 1981) with Student's t.
     """
     curve = Curve(laboratory, scenario, replications)
     all_of_them = list(range(replications))
 
     def holds(factor: float) -> bool:
-        return all(_excess(curve.at(factor), target, all_of_them) <= 0 for target in targets)
+        return all(excess(curve.at(factor), target, all_of_them) <= 0 for target in targets)
 
     low = high = start
     if holds(start):
         while holds(high):
-            low, high = high, 2 * high
+            low, high, stride = high, stride * high, min(stride**2, 2.0)
             if high > _HIGHEST:
                 return Breaking(math.nan, low, math.inf, reason=f"holds at {low:g} times the load, the most tried")
     else:
         while not holds(low):
-            low, high = low / 2, low
+            low, high, stride = low / stride, low, min(stride**2, 2.0)
             if low < _LOWEST:
                 return Breaking(0.0, 0.0, high, reason="does not hold at a thousandth of the load either")
     while high / low > 1 + precision:
@@ -123,7 +125,7 @@ def _breaking(curve: Curve, targets: tuple[Target, ...]) -> Breaking:
 def _root(curve: Curve, target: Target, which: list[int]) -> float:
     """Return where the excess of some replications crosses 0, from the factors tried: the first pair around it."""
     tried = sorted(curve.points)
-    excess = [_excess(curve.points[factor], target, which) for factor in tried]
+    excess = [excess(curve.points[factor], target, which) for factor in tried]
     for index, value in enumerate(excess):
         if value > 0:
             if index == 0:
@@ -134,7 +136,7 @@ def _root(curve: Curve, target: Target, which: list[int]) -> float:
     return tried[-1]
 
 
-def _excess(observations: list[Observation], target: Target, which: list[int]) -> float:
+def excess(observations: list[Observation], target: Target, which: list[int]) -> float:
     """Return the logarithm of what is asked for over what is allowed: of bad requests, or of the token gap."""
     if target.attainment is None:
         assert target.itl_s is not None

@@ -91,21 +91,27 @@ class Laboratory:
         """Return a scenario without replications yet."""
         return Trial(self, scenario)
 
-    def run(self, scenario: Scenario, seeds: list[int]) -> Iterable[Observation]:
-        """Yield one observation for each seed, in order, on as many processes as there are workers."""
-        for found in self._each(scenario, seeds):
+    def run(self, scenario: Scenario, seeds: list[int]) -> list[Observation]:
+        """Return one observation for each seed, in order, on as many processes as there are workers."""
+        return self.run_each([(scenario, seed) for seed in seeds])
+
+    def run_each(self, runs: list[tuple[Scenario, int]]) -> list[Observation]:
+        """Return one observation for each scenario with its seed, in order."""
+        observations = []
+        for found in self._each(runs):
             self.simulations += 1
             if self.progress is not None:
                 self.progress(self.simulations)
-            yield found
+            observations.append(found)
+        return observations
 
-    def _each(self, scenario: Scenario, seeds: list[int]) -> Iterable[Observation]:
-        if self.workers == 1 or len(seeds) < 2:
-            return (observe(scenario, seed) for seed in seeds)
+    def _each(self, runs: list[tuple[Scenario, int]]) -> Iterable[Observation]:
+        if self.workers == 1 or len(runs) < 2:
+            return (observe(scenario, seed) for scenario, seed in runs)
         from joblib import Parallel, delayed  # type: ignore[import-untyped]
 
-        parallel = Parallel(n_jobs=min(self.workers, len(seeds)), return_as="generator")
-        found: Iterable[Observation] = parallel(delayed(observe)(scenario, seed) for seed in seeds)
+        parallel = Parallel(n_jobs=min(self.workers, len(runs)), return_as="generator")
+        found: Iterable[Observation] = parallel(delayed(observe)(scenario, seed) for scenario, seed in runs)
         return found
 
 

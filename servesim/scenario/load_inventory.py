@@ -1,0 +1,144 @@
+"""From an inventory file to a checked plan with the scenarios of its models, or to every problem it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from servesim import catalog
+from servesim.errors import InputError, Problem
+from servesim.registry import revision
+from servesim.scenario.document import Node, parse_document, plain
+from servesim.scenario.document_text import read_text
+from servesim.scenario.inventory_schema import InventoryPlanSpec, ModelSpec
+from servesim.scenario.load_overrides import overridden
+from servesim.scenario.load_paths import Folders, with_absolute_paths
+from servesim.scenario.load_place import child_by_name
+from servesim.scenario.load_plan import LoadedPlan, only_pool, scenario_of, space_problems, targets_problems
+from servesim.scenario.load_problems import in_order, placed, schema_problems
+from servesim.scenario.plan_schema import PlanSpec, SizeRange, SpaceSpec
+from servesim.scenario.schema import refresh
+from servesim.workload.scaled import scaled
+
+_MOST_REPLICAS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedInventory:
+    """An inventory with the scenarios of its models, each as a plan of its own over the GPUs that it may use."""
+
+    spec: InventoryPlanSpec
+    models: dict[str, LoadedPlan]
+
+
+def is_inventory(path: str | Path) -> bool:
+    """Say whether a file has an `inventory` at its top; False for what is no mapping or cannot be read."""
+    try:
+        root = parse_document(read_text(Path(path), str(path)), str(path)).root
+    except InputError:
+        return False
+    return isinstance(root.value, dict) and "inventory" in root.value and "scenario" not in root.value
+
+
+def load_inventory(
+    path: str | Path, overrides: Sequence[str] = (), *, allow_paths: Sequence[str | Path] = ()
+) -> LoadedInventory:
+    """Return the inventory in the YAML file `path`; raises InputError with every problem found.
+
+    `overrides` and `allow_paths` are as of `load_plan`.
+    """
+    document = parse_document(read_text(Path(path), str(path)), str(path))
+    root, problems = overridden(document.root, overrides)
+    problems += document.problems
+    folders = Folders(Path(path).parent, allow_paths)
+    problems += with_absolute_paths(root, folders)
+    spec, faults = _validated(root)
+    problems += faults
+    if spec is None or problems:
+        raise InputError(in_order(problems))
+    problems += _gpu_problems(spec, root)
+    models = {}
+    for name, model in spec.models.items():
+        place = child_by_name(root, f"models.{name}")
+        assert place is not None
+        try:
+            models[name] = _model(spec, model, place.node, folders, allow_paths)
+        except InputError as error:
+            problems += [_inside(problem, name, root) for problem in error.problems]
+    if problems:
+        raise InputError(in_order(problems))
+    return LoadedInventory(spec, models)
+
+
+@lru_cache(maxsize=1)
+def _follow_registry(revision: int) -> None:
+    """Rebuild the schema when kinds were registered since the last load."""
+    refresh()
+    ModelSpec.model_rebuild(force=True)
+    InventoryPlanSpec.model_rebuild(force=True)
+
+
+def _validated(root: Node) -> tuple[InventoryPlanSpec | None, list[Problem]]:
+    _follow_registry(revision())
+    try:
+        return InventoryPlanSpec.model_validate(plain(root)), []
+    except ValidationError as error:
+        return None, schema_problems(error, root, InventoryPlanSpec)
+
+
+def _inside(problem: Problem, name: str, root: Node) -> Problem:
+    """Return a problem of a model with the place of the model in the document before its own."""
+    if problem.file != root.mark.file:
+        return problem
+    return replace(problem, path=f"models.{name}.{problem.path}" if problem.path else f"models.{name}")
+
+
+def _gpu_problems(spec: InventoryPlanSpec, root: Node) -> Iterator[Problem]:
+    for name in spec.inventory.__pydantic_extra__:
+        try:
+            catalog.gpu(name)
+        except InputError as error:
+            place = child_by_name(root, f"inventory.{name}")
+            mark = root.mark if place is None else place.key
+            yield from (placed(one.message, f"inventory.{name}", mark) for one in error.problems)
+
+
+def _model(
+    spec: InventoryPlanSpec, model: ModelSpec, node: Node, folders: Folders, allow_paths: Sequence[str | Path]
+) -> LoadedPlan:
+    """Return one model as a plan of its own."""
+    scenario = scenario_of(model, node, folders, allow_paths)
+    pool = only_pool(scenario, model.pool, node)
+    faults = [*space_problems(model.space, scenario.pools[pool], node), *targets_problems(scenario, node)]
+    there = list(spec.inventory.gpus)
+    for index, gpu in enumerate(model.space.gpu or ()):
+        place = child_by_name(node, f"space.gpu.{index}")
+        if gpu not in spec.inventory.__pydantic_extra__ and place is not None:
+            message = f"{gpu!r} is not in the inventory; there are {', '.join(there)}"
+            faults.append(placed(message, f"space.gpu.{index}", place.mark))
+    if scenario.pools[pool].model is None:
+        faults.append(placed("its pool runs on no GPU, so there is nothing to divide", "scenario", node.mark))
+    for name, one in scenario.workload.classes.items():
+        try:
+            scaled(one.arrivals, 2.0)
+        except InputError as error:
+            message = f"class {name}: {error.problems[0].message}, so that growth means nothing"
+            faults.append(placed(message, "scenario", node.mark))
+    if faults:
+        raise InputError(list(dict.fromkeys(faults)))
+    chosen = [gpu for gpu in model.space.gpu or there if gpu in there]
+    fields = {name: getattr(model.space, name) for name in ("backend", "tensor_parallel_size", "engine")}
+    space = SpaceSpec(gpu=chosen, **fields, replicas=SizeRange(most=_MOST_REPLICAS))
+    plan = PlanSpec(
+        scenario=scenario,
+        pool=pool,
+        space=space,
+        attainment=spec.attainment,
+        estimates=spec.estimates,
+        usd_per_gpu_hour=spec.usd_per_gpu_hour,
+    )
+    return LoadedPlan(plan, scenario, pool)
