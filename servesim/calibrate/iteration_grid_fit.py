@@ -208,6 +208,7 @@ def _errors(rows: Rows, model: Model, coefficients: Floats, form: Form) -> tuple
 
 
 def by_kind(parts: list[tuple[NDArray[np.str_], Floats]]) -> dict[str, Floats]:
+    """Return errors by kind of iteration, and all together."""
     kinds = np.concatenate([kind for kind, _ in parts])
     errors = np.concatenate([error for _, error in parts])
     found = {kind: errors[kinds == kind] for kind in ("decode", "prefill", "mixed")}

@@ -46,7 +46,7 @@ def table_of(rows: Rows) -> IterationTable:
     at_reference = added - np.interp(mixed.prefill_tokens, mixed_tokens, pair_s) * excess
     ratio = []
     for p in mixed_tokens:
-        unit = max(table.prefill_alone(int(p)), 1e-9)
+        unit = max(float(table.prefill_alone(np.array([p]))[0]), 1e-9)
         chosen = [(mixed.prefill_tokens == p) & (mixed.decode_seqs == d) for d in mixed_seqs]
         found = [np.median(at_reference[c]) / unit if c.any() else np.nan for c in chosen]
         ratio.append(_short(np.clip(_filled(np.array(found)), 0.0, None)))

@@ -120,8 +120,8 @@ class Estimates(Spec):
 class Calibration(Spec):
     """One deployment's iteration time, as fitted coefficients or as a table.
 
-    `data_parallel_size` groups of `tensor_parallel_size` GPUs each compute the attention of their own requests and share
-    the experts; batches are then those of one group. `expert_parallel`: experts lie whole on GPUs, not split over them.
+    `data_parallel_size` groups of `tensor_parallel_size` GPUs each compute the attention of their own requests and
+    share the experts; batches are then those of one group. `expert_parallel`: experts lie whole on GPUs.
     """
 
     schema_version: PositiveInt
@@ -206,15 +206,12 @@ def _root() -> Path:
 def _keys_of(model: str, gpu: str) -> tuple[Key, ...]:
     folder = _root() / model / gpu
     matches = (_FILE_NAME.fullmatch(path.name) for path in folder.glob("*.yaml"))
-    return tuple(
-        sorted(
-            Key(
-                model, gpu, m["backend"], int(m["tp"]), m["precision"], m["kv"] or "bf16", int(m["dp"] or 1), bool(m["ep"])
-            )
-            for m in matches
-            if m
-        )
-    )
+    return tuple(sorted(_key_of(model, gpu, match) for match in matches if match))
+
+
+def _key_of(model: str, gpu: str, match: re.Match[str]) -> Key:
+    backend, tp, precision, kv, dp = match.group("backend", "tp", "precision", "kv", "dp")
+    return Key(model, gpu, backend, int(tp), precision, kv or "bf16", int(dp or 1), match["ep"] is not None)
 
 
 def calibrations(model: str | None = None, gpu: str | None = None) -> tuple[Key, ...]:

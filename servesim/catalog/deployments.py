@@ -32,10 +32,11 @@ class RunErrors(Spec):
 class Fitted(Spec):
     """The parameters tuned, under the names of the engine settings they are defaults of."""
 
-    iteration_time_per_layer_s: float
-    prefill_factor: PositiveFloat
-    admission_time_s: NonNegativeFloat = 0.0
+    iteration_time_per_layer_s: float = 0.0
+    communication_time_per_layer_s: float = 0.0
+    prefill_factor: PositiveFloat = 1.0
     prefill_floor_per_layer_s: NonNegativeFloat = 0.0
+    admission_time_s: NonNegativeFloat = 0.0
 
 
 class FittedDeployment(Spec):

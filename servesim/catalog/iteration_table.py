@@ -5,8 +5,8 @@
 D is the decode-only time of d sequences with S context tokens in all, A(p) what p prefill tokens add to an empty batch
 when each token attends to `reference` others, r how much of that they add beside d decoding sequences (the padding of
 shared matrix multiplications), and c the seconds per causal (query, key) pair. Without decoding sequences D is
-`idle_s`, the part of an iteration that no token adds to. At the measured points the table says what was measured; it need not be smooth, nor
-grow with the batch where the measured kernels do not.
+`idle_s`, the part of an iteration that no token adds to. At the measured points the table says what was measured; it
+need not be smooth, nor grow with the batch where the measured kernels do not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Annotated, Self
 
+import numpy as np
 from annotated_types import Ge, Len
+from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
 from servesim.registry import Spec
@@ -86,23 +88,16 @@ class IterationTable(Spec):
         low, share = _place(self.mixed_seqs, seqs)
         return [row[low] + share * (row[low + 1] - row[low]) for row in self.mixed_ratio]
 
-    def prefill_alone(self, tokens: int) -> float:
+    def prefill_alone(self, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return A(p); from nothing to the first measured point it grows in proportion, beyond the last linearly."""
-        if tokens <= self.prefill_tokens[0]:
-            return self.prefill_s[0] * tokens / self.prefill_tokens[0]
-        return max(_along(self.prefill_tokens, self.prefill_s, tokens), 0.0)
-
-    def pair_seconds(self, tokens: int) -> float:
-        """Return c(p), constant outside the grid."""
-        return _along(self.mixed_tokens, self.per_pair_s, min(max(tokens, self.mixed_tokens[0]), self.mixed_tokens[-1]))
+        axis, seconds = [0, *self.prefill_tokens], [0.0, *self.prefill_s]
+        slope = (seconds[-1] - seconds[-2]) / (axis[-1] - axis[-2])
+        beyond = np.maximum(tokens - axis[-1], 0) * max(slope, 0.0)
+        result: NDArray[np.float64] = np.interp(tokens, axis, seconds) + beyond
+        return result
 
 
 def _place(axis: list[int], x: float) -> tuple[int, float]:
     """Return the interval of `axis` for `x` and the position in it (outside 0..1: extrapolation)."""
     low = min(max(bisect_right(axis, x) - 1, 0), len(axis) - 2)
     return low, (x - axis[low]) / (axis[low + 1] - axis[low])
-
-
-def _along(axis: list[int], values: list[float], x: float) -> float:
-    low, share = _place(axis, x)
-    return values[low] + share * (values[low + 1] - values[low])

@@ -37,6 +37,8 @@ class Flag:
 _FP8_KV = {"bf16": "bfloat16", "fp16": "float16"}
 VLLM = (
     Flag("tensor_parallel_size", "--tensor-parallel-size", others=("-tp",)),
+    Flag("data_parallel_size", "--data-parallel-size", others=("-dp",)),
+    Flag("enable_expert_parallel", "--enable-expert-parallel", SWITCH, off="--no-enable-expert-parallel"),
     Flag("quantization", "--quantization", WORD, ("-q",)),
     Flag("kv_cache_dtype", "--kv-cache-dtype", WORD, words=_FP8_KV),
     Flag("max_num_seqs", "--max-num-seqs"),
@@ -101,6 +103,10 @@ ASSUMPTIONS = frozenset(
         "admission_time_per_token_s",
         "non_kv_overhead_bytes",
         "resume_from_cache",
+        "iteration_time_per_layer_s",
+        "communication_time_per_layer_s",
+        "prefill_factor",
+        "prefill_floor_per_layer_s",
     }
 )
 

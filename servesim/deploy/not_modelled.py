@@ -15,7 +15,6 @@ EFFECTS = {
     "--prefix-caching-hash-algo": "is a detail of prefix caching, which is not simulated",
     "--pipeline-parallel-size": "would spread the layers over more GPUs; one stage is simulated",
     "--pp-size": "would spread the layers over more GPUs; one stage is simulated",
-    "--enable-expert-parallel": "would place experts on GPUs as a whole instead of splitting each",
     "--ep-size": "would place experts on GPUs as a whole instead of splitting each",
     "--enable-dp-attention": "would run attention data-parallel inside a replica",
     "--decode-context-parallel-size": "would split the KV cache along the context",

@@ -61,6 +61,9 @@ def deployment(pool: PoolSpec, name: str) -> dict[str, Any] | None:
     }
 
 
+_OWN_DEFAULTS = {"enable_chunked_prefill": True, "block_size": 16, "capacity_scheduler_policy": "max_utilization"}
+
+
 def said(engine: ContinuousBatching) -> dict[str, Any]:
     """Return the settings worth a flag: all that were resolved, and of the rest those that are not the default."""
     found = {}
@@ -69,6 +72,8 @@ def said(engine: ContinuousBatching) -> dict[str, Any]:
         default = field.get_default(call_default_factory=True)
         if name == "num_gpu_blocks":
             continue  # follows from the memory on the spot
+        if _OWN_DEFAULTS.get(name) == value:
+            continue  # what the server does by itself
         if value is None or (value == default and name not in ("tensor_parallel_size", "gpu_memory_utilization")):
             continue
         found[name] = value

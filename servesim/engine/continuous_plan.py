@@ -10,7 +10,7 @@ from servesim.catalog.deployments import FittedDeployment
 from servesim.engine.base import HostTime, Plan, Replica, Site, Surroundings
 from servesim.engine.continuous import ContinuousEngine
 from servesim.engine.deployment_checks import estimate_warnings, refuse_illegal, refuse_impossible_times
-from servesim.engine.fitted import fitted
+from servesim.engine.fitted import PER_LAYER, fitted
 from servesim.engine.kv import UNLIMITED_BLOCKS
 from servesim.engine.reference import ReferenceEngine
 from servesim.engine.settings import EngineSettings
@@ -195,14 +195,16 @@ def _settings(
 
 def _as_run(times: IterationTime, engine: ContinuousBatching, model: catalog.Model | None, pool: str) -> IterationTime:
     """Return the times of a whole replica: of its largest data-parallel group, with the corrections of `engine`."""
-    per_layer_s, floor_s = engine.iteration_time_per_layer_s or 0.0, engine.prefill_floor_per_layer_s or 0.0
-    if (per_layer_s or floor_s) and model is None:
-        name = "iteration_time_per_layer_s" if per_layer_s else "prefill_floor_per_layer_s"
-        raise InputError(Problem("needs the pool's `model`: how many layers?", f"pools.{pool}.engine.{name}"))
+    given = {name: getattr(engine, name) or 0.0 for name in PER_LAYER}
+    for name, seconds in given.items():
+        if seconds and model is None:
+            raise InputError(Problem("needs the pool's `model`: how many layers?", f"pools.{pool}.engine.{name}"))
     if engine.data_parallel_size > 1:
         times = LargestRank(times, engine.data_parallel_size)
     layers = 0 if model is None else model.layers
-    adjustment = Adjustment(layers * per_layer_s, engine.prefill_factor or 1.0, layers * floor_s)
+    gpus = engine.tensor_parallel_size * engine.data_parallel_size
+    every_s, further_s, floor_s = (layers * seconds for seconds in given.values())
+    adjustment = Adjustment(every_s + (gpus - 1) * further_s, engine.prefill_factor or 1.0, floor_s)
     return times if adjustment == Adjustment() else AdjustedIterationTime(times, adjustment)
 
 

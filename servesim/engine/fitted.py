@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from servesim.catalog.deployments import FittedDeployment, fitted_deployment
+from servesim.catalog.deployments import Fitted, FittedDeployment, fitted_deployment
 from servesim.catalog.gpu import same_speed
 from servesim.catalog.model import same_shape
 from servesim.engine.base import Site
@@ -14,7 +14,8 @@ from servesim.service_time.calibrated import Calibrated
 if TYPE_CHECKING:
     from servesim.engine.spec import ContinuousBatching
 
-_WITHOUT = {"prefill_factor": 1.0}
+PER_LAYER = ("iteration_time_per_layer_s", "communication_time_per_layer_s", "prefill_floor_per_layer_s")
+"""Settings in seconds per layer of the model."""
 
 
 def fitted(engine: ContinuousBatching, site: Site, origin: Origin) -> tuple[FittedDeployment | None, dict[str, Any]]:
@@ -25,10 +26,8 @@ def fitted(engine: ContinuousBatching, site: Site, origin: Origin) -> tuple[Fitt
     """
     host_s = origin.facts.get("host_iteration_s")
     known = _known(site)
-    fields: dict[str, Any] = {"iteration_time_per_layer_s": 0.0, "prefill_floor_per_layer_s": 0.0}
-    fields |= {"admission_time_s": 0.0, **_WITHOUT}
-    if known is not None:
-        fields |= known.fitted.model_dump()
+    values = Fitted() if known is None else known.fitted
+    fields: dict[str, Any] = values.model_dump()
     if engine.host_time_s is not None or engine.host_time_per_seq_s or host_s:
         fields["iteration_time_per_layer_s"] = 0.0
     fields["host_time_s"] = float(host_s or 0.0)

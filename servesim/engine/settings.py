@@ -15,9 +15,9 @@ class EngineSettings:
 
     `max_model_len` counts prompt plus output. `num_gpu_blocks` includes the null block. `admission_*` is latency
     between arrival and the scheduler's queue that does not stall decoding (tokenisation, front end).
-    `guaranteed_no_evict` admits a request only if it and all that run can finish in the blocks there are. While requests
-    decode and fewer than `batch_wait_tokens` tokens would be scheduled, prefill waits up to `batch_wait_timeout_iters`
-    iterations for company; only without chunked prefill.
+    `guaranteed_no_evict` admits a request only if it and all that run can finish in the blocks there are. While
+    requests decode and fewer than `batch_wait_tokens` tokens would be scheduled (those of all waiting, up to the
+    budget), prefill waits up to `batch_wait_timeout_iters` iterations for company; only without chunked prefill.
     """
 
     max_num_seqs: int = 1024

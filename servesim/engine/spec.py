@@ -34,7 +34,7 @@ class ContinuousBatching(EngineSpec):
         le=1024,
         description="groups of tensor_parallel_size GPUs that compute attention apart and share the experts",
     )
-    enable_expert_parallel: bool = Field(False, description="experts lie whole on GPUs instead of being split over them")
+    enable_expert_parallel: bool = Field(False, description="experts lie whole on GPUs, not split over them")
     quantization: Quantization | None = Field(
         None, description="weight format such as fp8; null: as the model is published"
     )
@@ -99,12 +99,18 @@ class ContinuousBatching(EngineSpec):
         le=0.01,
         description="added to every iteration per layer: launch gaps, or fusion if negative; null: as fitted to runs",
     )
+    communication_time_per_layer_s: float | None = Field(
+        None,
+        ge=-0.01,
+        le=0.01,
+        description="the same for every further GPU of a replica: communication beyond the calibration's, or less",
+    )
     prefill_factor: float | None = Field(
         None, gt=0, le=10, description="factor on what prefill adds to an iteration; null: as fitted to runs, else 1"
     )
     prefill_floor_per_layer_s: Seconds | None = Field(
         None,
-        description="least time per layer of an iteration with prefill (launching its kernels); null: as fitted, else 0",
+        description="least time per layer of an iteration with prefill (launching kernels); null: as fitted, else 0",
     )
     host_time_per_seq_s: Seconds = Field(0.0, description="host time per sequence in the batch and iteration")
     admission_time_s: Seconds | None = Field(
@@ -122,7 +128,7 @@ class ContinuousBatching(EngineSpec):
                 f"max_num_batched_tokens ({tokens}) is below max_num_seqs ({seqs}): a full batch could not decode"
             )
         if self.batch_wait_timeout_iters and self.enable_chunked_prefill:
-            raise ValueError("batch_wait_timeout_iters: how chunks of a prompt wait is not simulated; chunked prefill off")
+            raise ValueError("batch_wait_timeout_iters: needs enable_chunked_prefill: false; chunks are not held back")
         if isinstance(self.num_gpu_blocks, int) and self.num_gpu_blocks < 2:
             raise ValueError("num_gpu_blocks must be at least 2: one block is vLLM's null block")
         return self

@@ -128,8 +128,9 @@ class _ContinuousChanges(_PoolChanges):
                     "engine.num_gpu_blocks=null", f"only {fits} blocks fit the GPU, {by_hand} are given"
                 )
             return change
-        if self._found.gpu_memory_utilization >= _MEMORY_UTILIZATION:
-            return self._refused(f"engine.{name}", f"is {self._found.gpu_memory_utilization:g} already")
+        share = self._found.gpu_memory_utilization or 0.0
+        if share >= _MEMORY_UTILIZATION:
+            return self._refused(f"engine.{name}", f"is {share:g} already")
         return self._engine_set(name, _MEMORY_UTILIZATION)
 
     def _more_parallel(self) -> Change:

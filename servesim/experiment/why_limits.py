@@ -49,12 +49,12 @@ def limits_of(pool: PoolRecord, engine: ContinuousBatching) -> Limits:
     """Return the limits of a pool from its record and its resolved engine."""
     one = pool.replicas[0]
     return Limits(
-        tokens=engine.max_num_batched_tokens or 1,
+        tokens=(engine.max_num_batched_tokens or 1) * engine.data_parallel_size,
         seqs=int(one.max_num_seqs),
         blocks=one.usable_blocks,
         block_size=one.block_size,
         reserved_blocks=int(engine.watermark * (one.usable_blocks + 1)),
-        chunked=engine.enable_chunked_prefill,
+        chunked=bool(engine.enable_chunked_prefill),
         ahead=engine.async_scheduling,
         host_s=engine.host_time_s or 0.0,
         host_per_seq_s=engine.host_time_per_seq_s,

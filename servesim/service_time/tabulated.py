@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
+import numpy as np
+
 from servesim.catalog.iteration_table import IterationTable
 from servesim.service_time.base import IterationTime, Origin, Validity
 
@@ -35,10 +37,10 @@ class TabulatedIterationTime(IterationTime):
     def _grow(self, tokens: int) -> None:
         """Extend the lists by prefill tokens to `tokens`."""
         table = self._table
-        more = range(len(self._alone_s), tokens + 1)
-        self._alone_s += [table.prefill_alone(n) for n in more]
-        self._pair_s += [table.pair_seconds(n) for n in more]
-        self._piece += [bisect_left(table.mixed_tokens, n) for n in more]
+        more = np.arange(len(self._alone_s), tokens + 1)
+        self._alone_s += table.prefill_alone(more).tolist()
+        self._pair_s += np.interp(more, table.mixed_tokens, table.per_pair_s).tolist()
+        self._piece += np.searchsorted(table.mixed_tokens, more).tolist()
 
     def _batch(self, decode_seqs: int) -> _Batch:
         table = self._table

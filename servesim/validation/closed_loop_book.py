@@ -1,0 +1,92 @@
+"""The words of the book's section on closed-loop runs, and its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from servesim.catalog.deployments import fitted_deployments
+from servesim.validation.book import Section
+from servesim.validation.closed_loop import Loop, Replayed, read_loops
+from servesim.validation.closed_loop_tables import (
+    EVERY,
+    ablation,
+    deployment_lines,
+    errors_of,
+    figures_of,
+    fitted_lines,
+    held_out_figures,
+    replay_or_reason,
+    run_lines,
+    summary_lines,
+    targets_of,
+)
+
+_TEXT = """\
+Mean TTFT and TPOT of real runs of vLLM and TensorRT-LLM on H100, H200, B200 and B300 (aiconfigurator 0.12.0,
+Apache-2.0; settings read from the public benchmark scripts): so many clients, each sending its next request when it
+has its answer, all starting at once and counted in the mean; about ten requests per client, lengths uniform in 0.8 to
+1.0 of the nominal ones. Each row is a scenario of its own with the run's parallelism, precision, KV format and engine
+settings; iteration times are the operator database's for that very deployment, KV blocks follow from the GPU's
+memory. E2E measured is TTFT + TPOT * (mean output length - 1).
+
+Three numbers per engine, GPU and model are tuned on these rows by `python -m servesim.validation.closed_loop_fit` and
+stored in `servesim/catalog/deployments`, where every scenario finds them; deployments of which no run was seen get
+the median of their engine. Errors are |simulated / measured - 1|, median (90th percentile), in percent.
+"""
+
+
+def closed_loop_section(path: Path) -> Section:
+    """Return the section made from the rows of `path`."""
+    loops = read_loops(path)
+    replayed: list[Replayed] = []
+    failed: list[tuple[Loop, str]] = []
+    for loop in loops:
+        found = replay_or_reason(loop)
+        if isinstance(found, Replayed):
+            replayed.append(found)
+        else:
+            failed.append((loop, found))
+    kept = [one for one in replayed if not one.loop.exclude]
+    figures: dict[str, float] = {}
+    parts = {}
+    splits = sorted({one.loop.split for one in kept})
+    for split in splits:
+        free = [one for one in kept if one.loop.split == split and not one.saturated]
+        parts[f"{split}, KV blocks to spare"] = errors_of(free)
+        figures |= figures_of(split, errors_of(free))
+    parts["KV-saturated"] = errors_of(one for one in kept if one.saturated)
+    figures |= figures_of("saturated", parts["KV-saturated"])
+    for reason in sorted({one.loop.exclude for one in replayed if one.loop.exclude}):
+        parts[f"left out: {reason}"] = errors_of(one for one in replayed if one.loop.exclude == reason)
+    figures |= held_out_figures()
+    rows = ablation([one.loop for one in kept])
+    text = [
+        _TEXT,
+        *summary_lines(parts),
+        "",
+        *_failed(failed),
+        "What was tuned, with the errors of runs that were left out of the fit in turn (in the lines of an engine alone,",
+        "of whole GPUs and models):",
+        "",
+        *fitted_lines(fitted_deployments()),
+        "",
+        f"What each part of the simulation is worth, on every {EVERY}th run, with one thing left out at a time:",
+        "",
+        *summary_lines(dict(rows)),
+        "",
+        "### Closed-loop runs by deployment",
+        "",
+        *deployment_lines(kept),
+        "",
+        "### Every closed-loop run",
+        "",
+        *run_lines(replayed),
+    ]
+    targets = targets_of((*splits, "saturated", "unseen", "run_left_out"))
+    return Section("Closed-loop runs on H100, H200, B200 and B300", "\n".join(text), figures, targets)
+
+
+def _failed(failed: list[tuple[Loop, str]]) -> list[str]:
+    if not failed:
+        return []
+    return [*(f"- not replayed: {loop.name}: {reason}" for loop, reason in failed), ""]

@@ -1,0 +1,149 @@
+"""The book's section on closed-loop runs: errors per deployment, what was tuned, and what each ingredient is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from servesim.catalog.deployments import FittedDeployment, fitted_deployments
+from servesim.errors import InputError
+from servesim.validation.closed_loop import Loop, Replayed, replay_loop
+
+METRICS = ("ttft", "tpot", "e2e")
+TARGETS = {
+    "visible": {"ttft.median": 0.05, "ttft.p90": 0.20, "tpot.median": 0.04, "tpot.p90": 0.13, "e2e.median": 0.04},
+    "saturated": {"ttft.median": 0.15, "tpot.median": 0.08},
+    "unseen": {"ttft.median": 0.20, "tpot.median": 0.09},
+    "run_left_out": {"ttft.median": 0.07, "tpot.median": 0.04},
+}
+# What the replays leave out one at a time: the settings that do it.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "all clients' first requests left out of the means": {"without_start": True},
+    "KV blocks without limit": {"num_gpu_blocks": "unlimited"},
+    "no scheduling one iteration ahead": {"async_scheduling": False},
+    "no correction fitted": {
+        "iteration_time_per_layer_s": 0.0,
+        "communication_time_per_layer_s": 0.0,
+        "prefill_factor": 1.0,
+        "prefill_floor_per_layer_s": 0.0,
+        "admission_time_s": 0.0,
+    },
+}
+EVERY = 4  # of the runs, for what is left out one at a time
+
+Floats = NDArray[np.float64]
+
+
+def errors_of(replayed: Iterable[Replayed]) -> Floats:
+    """Return |simulated / measured - 1| of TTFT, TPOT and E2E, shape (runs, 3)."""
+    return np.abs(np.array([one.errors for one in replayed])).reshape(-1, 3)
+
+
+def figures_of(name: str, errors: Floats) -> dict[str, float]:
+    """Return median and 90th percentile of every metric under `closed_loop.<name>`."""
+    if not len(errors):
+        return {}
+    q50, q90 = np.quantile(errors, [0.5, 0.9], axis=0)
+    figures = {f"closed_loop.{name}.{metric}.median": float(q50[i]) for i, metric in enumerate(METRICS)}
+    return figures | {f"closed_loop.{name}.{metric}.p90": float(q90[i]) for i, metric in enumerate(METRICS)}
+
+
+def targets_of(splits: Iterable[str]) -> dict[str, float]:
+    """Return the targets of the figures of these splits."""
+    return {f"closed_loop.{s}.{name}": value for s in splits for name, value in TARGETS.get(s, {}).items()}
+
+
+def held_out_figures() -> dict[str, float]:
+    """Return the errors that the fit found on what was left out of it: single runs, and whole GPUs and models."""
+    figures: dict[str, float] = {}
+    kept = fitted_deployments()
+    for name, chosen in (
+        ("run_left_out", [entry for entry in kept if entry.gpu is not None]),
+        ("unseen", [entry for entry in kept if entry.gpu is None]),
+    ):
+        for metric in METRICS:
+            for statistic in ("median", "p90"):
+                values = [getattr(getattr(e.error_held_out, metric), statistic) for e in chosen]
+                weights = [e.error_held_out.runs for e in chosen]
+                if values:
+                    figures[f"closed_loop.{name}.{metric}.{statistic}"] = float(np.average(values, weights=weights))
+    return figures
+
+
+def ablation(loops: Sequence[Loop]) -> list[tuple[str, Floats]]:
+    """Return the errors of every fourth run, as replayed and with one thing left out at a time."""
+    chosen = list(loops)[::EVERY]
+    rows = [("as replayed", errors_of(map(replay_loop, chosen)))]
+    rows += [
+        (name, errors_of(replay_loop(loop, **settings) for loop in chosen)) for name, settings in ABLATIONS.items()
+    ]
+    return rows
+
+
+def _cells(errors: Floats) -> str:
+    if not len(errors):
+        return "- | - | -"
+    q50, q90 = np.quantile(errors, [0.5, 0.9], axis=0)
+    return " | ".join(f"{100 * a:.1f} ({100 * b:.0f})" for a, b in zip(q50, q90, strict=True))
+
+
+def summary_lines(parts: dict[str, Floats]) -> list[str]:
+    """Return a table of the errors of groups of runs."""
+    lines = ["| runs | | TTFT | TPOT | E2E |", "|---|---|---|---|---|"]
+    return lines + [f"| {name} | {len(errors)} | {_cells(errors)} |" for name, errors in parts.items()]
+
+
+def deployment_lines(replayed: Sequence[Replayed]) -> list[str]:
+    """Return a table with one line per deployment."""
+    names = sorted({one.loop.deployment for one in replayed})
+    parts = {name: errors_of(one for one in replayed if one.loop.deployment == name) for name in names}
+    return summary_lines(parts)
+
+
+def fitted_lines(entries: Sequence[FittedDeployment]) -> list[str]:
+    """Return a table of the fitted parameters."""
+    lines = [
+        "| engine, GPU, model | runs | per layer | per layer and further GPU | prefill factor | prefill floor per layer | "
+        "admission | left out: TTFT | TPOT | E2E |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        f, e = entry.fitted, entry.error_held_out
+        cells = [
+            f"{1e6 * f.iteration_time_per_layer_s:.1f} µs",
+            f"{1e6 * f.communication_time_per_layer_s:.1f} µs",
+            f"{f.prefill_factor:.2f}",
+            f"{1e6 * f.prefill_floor_per_layer_s:.0f} µs",
+            f"{1e3 * f.admission_time_s:.0f} ms",
+            *(f"{100 * m.median:.1f} ({100 * m.p90:.0f})" for m in (e.ttft, e.tpot, e.e2e)),
+        ]
+        lines.append(f"| {entry.name} | {len(entry.runs)} | {' | '.join(cells)} |")
+    return lines
+
+
+def run_lines(replayed: Sequence[Replayed]) -> list[str]:
+    """Return a table with one line per run."""
+    lines = [
+        "| run | load | TTFT measured | error | TPOT measured | error | E2E error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in sorted(
+        replayed, key=lambda r: (r.loop.deployment, r.loop.prompt_tokens, r.loop.output_tokens, r.loop.clients)
+    ):
+        loop, (ttft, tpot, e2e) = one.loop, one.errors
+        lines.append(
+            f"| {loop.deployment} | {loop.load} | {1e3 * loop.ttft_s:.0f} ms | {100 * ttft:+.0f} % "
+            f"| {1e3 * loop.tpot_s:.1f} ms | {100 * tpot:+.0f} % | {100 * e2e:+.0f} % |"
+        )
+    return lines
+
+
+def replay_or_reason(loop: Loop) -> Replayed | str:
+    """Return the replay, or why there is none."""
+    try:
+        return replay_loop(loop)
+    except InputError as error:
+        return str(error)
