@@ -70,6 +70,12 @@ class Subject:
     item: dict[str, int] = field(default_factory=dict)
 
 
+_SMALL = Model(
+    name="llama-5m", layers=4, hidden=256, heads=8, kv_heads=4, head_dim=32, intermediate=688, vocab=4096,
+    max_context=2048, tie_embeddings=True, sources={"shape": "made up: a Llama small enough for any machine"},
+)  # fmt: skip
+
+
 def subject_of(source: str, prompt_tokens: int | None = None, output_tokens: int | None = None) -> Subject:
     """Return the model called `source` (catalog name, name in SHAPES, or path of a config.json).
 
@@ -183,3 +189,7 @@ def fields_of(entry: Model) -> dict[str, Any]:
         if not entry.qkv_bias:
             return {**fields, **per_token, "model_type": "mixtral", "num_local_experts": entry.experts}
     raise InputError(f"{entry.name}: its catalog entry does not name its family; give its config.json instead")
+
+
+SMALL_DECODER = Subject(_SMALL.name, DECODER, fields_of(_SMALL), _SMALL)
+"""A decoder that any machine runs in milliseconds."""

@@ -35,30 +35,6 @@ _WARM_UP_SHARE = 0.05  # of a run's requests, the first ones: an empty server is
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """Poisson traffic with log-normal lengths (median tokens and the standard deviation of the logarithm)."""
-
-    request_rate_rps: float
-    num_requests: int
-    prompt_median: float
-    output_median: float
-    sigma: float = 0.6
-
-    def draw(self, settings: ServerSettings, seed: int) -> list[Arrival]:
-        """Return requests that fit the server, the same for the same seed."""
-        rng = np.random.default_rng(seed)
-        times = np.cumsum(rng.exponential(1.0 / self.request_rate_rps, self.num_requests))
-        half = settings.max_model_len // 2
-
-        def lengths(median: float) -> list[int]:
-            drawn = np.exp(rng.normal(np.log(median), self.sigma, self.num_requests))
-            return [int(n) for n in np.clip(np.round(drawn), 2, half)]
-
-        prompts, outputs = lengths(self.prompt_median), lengths(self.output_median)
-        return [Arrival(float(t), p, o) for t, p, o in zip(times, prompts, outputs, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
 class Error:
     """One statistic: measured in both runs of the trace (mean), their difference, and predictions, in seconds.
 
@@ -160,49 +136,68 @@ class _WithResiduals(IterationTime):
 Progress = Callable[[str, int, int], None]
 
 
-def validate_live(
-    computer: Computer,
-    vocab: int,
-    settings: ServerSettings,
-    calibrate_on: Sequence[Traffic],
-    predict: Traffic,
-    clock: str,
-    key: Key,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Live:
-    """Calibrate on some traffic, predict another, run that twice, and compare.
+@dataclass(frozen=True, slots=True)
+class LiveServer:
+    """A computer that is warm, its vocabulary, limits, and the clock ("wall" or "cpu") its servers live by."""
 
-    `clock` is "wall" or "cpu" (`servesim.calibrate.torch_clock`). `computer` must be warm.
-    """
+    computer: Computer
+    vocab: int
+    settings: ServerSettings
+    clock: str
+    progress: Progress | None = None
 
-    def serve(what: str, trace: Sequence[Arrival]) -> Served:
-        live_clock: LiveClock = WallClock() if clock == "wall" else ProcessorClock()
-        server = Server(computer, settings, Fcfs().live(), live_clock, vocab)
+    def serve(self, what: str, trace: Sequence[Arrival]) -> Served:
+        """Return what a fresh server makes of `trace`; `what` names it to whoever watches."""
+        clock: LiveClock = WallClock() if self.clock == "wall" else ProcessorClock()
+        server = Server(self.computer, self.settings, Fcfs().live(), clock, self.vocab)
+        progress = self.progress
         return server.serve(trace, None if progress is None else lambda done, of: progress(what, done, of))
 
-    parts = [
-        serve(f"calibrating, load {i + 1}", traffic.draw(settings, seed + 1 + i))
-        for i, traffic in enumerate(calibrate_on)
-    ]
+
+def calibrated(server: LiveServer, calibrate_on: Sequence[Sequence[Arrival]], key: Key) -> Calibrated:
+    """Serve each trace and fit the iteration times of all of them together."""
+    parts = [server.serve(f"calibrating, part {i}", trace) for i, trace in enumerate(calibrate_on, 1)]
     rows = joined([part.iterations for part in parts])
     fitted = fit_iterations(rows)
-    calibration = calibration_of(fitted, rows, key, Source("servesim validate live", "live", [], "a live server"))
-    trace = predict.draw(settings, seed)
-    engine = _engine(settings, fitted, float(np.median([part.admission_s for part in parts])))
+    source = Source("servesim validate live", "live", [], "every iteration of a live server under Poisson traffic")
+    admission_s = float(np.median([part.admission_s for part in parts]))
+    calibration = calibration_of(fitted, rows, key, source, admission_s=admission_s)
+    settings = server.settings
     times = CalibratedIterationTime(calibration, settings.max_num_batched_tokens, settings.max_num_seqs)
-    predicted = drive(_run("the trace", trace), engine, times)  # before the trace runs
-    served = [serve(f"running, time {i}", trace) for i in (1, 2)]
-    factors = [_factors(run.iterations, times, engine) for run in served]
+    return Calibrated(rows, fitted, calibration, times, _engine(settings, fitted, admission_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Iterations measured, their fit, and a simulated engine that lives by it."""
+
+    rows: Iterations
+    fitted: Fitted
+    calibration: Calibration
+    times: IterationTime
+    engine: EngineSettings
+
+    def predict(self, trace: Sequence[Arrival]) -> Run:
+        """Return the trace as the simulator says it will be served."""
+        return drive(_run("predicted", trace), self.engine, self.times)
+
+
+def validated(server: LiveServer, known: Calibrated, trace: Sequence[Arrival]) -> Live:
+    """Predict `trace`, serve it twice, and compare; also with what the runs say of their own iteration times."""
+    predicted = known.predict(trace)  # before the trace runs
+    served = [server.serve(f"predicted, run {i}", trace) for i in (1, 2)]
+    factors = [_factors(run.iterations, known.times, known.engine) for run in served]
     speed = float(np.sum([f @ seconds for f, seconds in factors]) / np.sum([seconds.sum() for _, seconds in factors]))
-    host_s = {name: getattr(engine, name) * speed for name in ("host_time_s", "host_time_per_seq_s")}
-    with_speed = drive(predicted, replace(engine, **host_s), StretchedIterationTime(times, speed))
-    own_times = drive(predicted, engine, _WithResiduals(times, factors[0][0].tolist()))
+    host_s = {name: getattr(known.engine, name) * speed for name in ("host_time_s", "host_time_per_seq_s")}
+    with_speed = drive(predicted, replace(known.engine, **host_s), StretchedIterationTime(known.times, speed))
+    own_times = drive(predicted, known.engine, _WithResiduals(known.times, factors[0][0].tolist()))
     measured = (_measured("first run", served[0]), _measured("second run", served[1]))
     first = served[0].iterations
     busy = float(np.sum(first.device_s + first.host_s)) / measured[0].makespan_s
     errors = _errors(measured, predicted, with_speed, own_times)
-    return Live(errors, calibration, fitted, rows, measured, predicted, speed, busy, clock)
+    return Live(
+        errors, known.calibration, known.fitted, known.rows, measured, predicted, speed, busy, server.clock
+    )
 
 
 def _engine(settings: ServerSettings, fitted: Fitted, admission_s: float) -> EngineSettings:
