@@ -21,9 +21,7 @@ _CLASSES = 1000
 class BatchBackend:
     """Runs batches of one model with random weights and random inputs of the size that a request has."""
 
-    def __init__(
-        self, subject: Subject, device: Device, dtype: str, quantization: str | None, compiled: bool
-    ) -> None:
+    def __init__(self, subject: Subject, device: Device, dtype: str, quantization: str | None, compiled: bool) -> None:
         self._subject, self._device = subject, device
         self._dtype = getattr(torch, DTYPES[dtype])
         torch.manual_seed(0)

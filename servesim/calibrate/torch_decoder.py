@@ -118,7 +118,7 @@ def _mask(new: int, seen: int, window: int | None, device: str) -> torch.Tensor:
     return mask if window is None else mask.triu(seen - new - window + 1)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -133,7 +133,7 @@ def _attention(
     """Attend as `flat` says. What only changes values, such as sinks and soft caps, is left out: weights are random."""
     if flat is None:
         raise TypeError("the model was called without its batch")
-    out = flat.attend(int(module.layer_idx), query[0], key[0], value[0], scaling, sliding_window)  # type: ignore[arg-type]
+    out = flat.attend(int(module.layer_idx), query[0], key[0], value[0], scaling, sliding_window)
     return out[None], None
 
 
@@ -184,7 +184,7 @@ def _config(subject: Subject) -> Any:
 
 
 class DecoderBackend:
-    """Runs iteration points on a decoder. Decode iterations on CUDA are replayed as a CUDA graph where one can be made."""
+    """Runs iteration points on a decoder; on CUDA, decode iterations are replayed as CUDA graphs where they can be."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder

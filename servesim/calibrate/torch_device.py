@@ -144,7 +144,9 @@ def quantize(model: Any, quantization: str) -> None:
     try:
         torchao.quantize_(model, make())
     except (ImportError, NotImplementedError, AssertionError, RuntimeError) as error:
-        raise InputError(f"--quantization {quantization}: torchao refuses: {str(error).splitlines()[0][:200]}") from error
+        raise InputError(
+            f"--quantization {quantization}: torchao refuses: {str(error).splitlines()[0][:200]}"
+        ) from error
 
 
 @contextmanager
@@ -170,11 +172,11 @@ def _between_events(run: Callable[[], Any]) -> float:
 
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
-    start.record()  # type: ignore[no-untyped-call]
+    start.record()
     run()
-    end.record()  # type: ignore[no-untyped-call]
-    end.synchronize()  # type: ignore[no-untyped-call]
-    return float(start.elapsed_time(end)) / 1e3  # type: ignore[no-untyped-call]
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3
 
 
 def _smi() -> dict[str, float]:
@@ -182,7 +184,12 @@ def _smi() -> dict[str, float]:
     import torch
 
     uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-    command = ["nvidia-smi", f"--query-gpu={','.join(_SMI_FIELDS)}", "--format=csv,noheader,nounits", f"--id=GPU-{uuid}"]
+    command = [
+        "nvidia-smi",
+        f"--query-gpu={','.join(_SMI_FIELDS)}",
+        "--format=csv,noheader,nounits",
+        f"--id=GPU-{uuid}",
+    ]
     try:
         out = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):

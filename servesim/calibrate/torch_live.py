@@ -26,7 +26,10 @@ class Transformer:
 
     def compute(self, parts: Sequence[Part]) -> list[int]:
         """Return the greedy next token of each part that emits one."""
-        groups, ids, positions, emit = [], [], [], []
+        groups: list[Group] = []
+        ids: list[int] = []
+        positions: list[int] = []
+        emit: list[int] = []
         for part in parts:
             count = len(part.tokens)
             groups.append(Group(part.slot * self._length, 1, self._length, part.before, count))

@@ -14,6 +14,7 @@ from scipy.stats import binom  # type: ignore[import-untyped]
 from servesim.calibrate.torch_points import BatchPoint, IterationPoint
 
 P = TypeVar("P", IterationPoint, BatchPoint)
+Asked = TypeVar("Asked", IterationPoint, BatchPoint, contravariant=True)
 CONFIDENCE = 0.95
 
 
@@ -21,10 +22,10 @@ class OutOfMemory(Exception):  # noqa: N818 (an answer, not an error: this batch
     """The device has no room for a batch."""
 
 
-class Backend(Protocol[P]):
+class Backend(Protocol[Asked]):
     """What runs iterations or batches of one model on one device."""
 
-    def prepare(self, point: P) -> Callable[[], float]:
+    def prepare(self, point: Asked) -> Callable[[], float]:
         """Return what runs `point` once and returns its seconds; raises OutOfMemory where it does not fit."""
 
     def state(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -74,7 +75,8 @@ class Limits:
     def allow(self, point: IterationPoint) -> bool:
         """Whether the point lies within."""
         return (
-            point.decode_seqs <= self.max_num_seqs
+            min(point.decode_context, point.prefill_before) >= 0
+            and point.decode_seqs <= self.max_num_seqs
             and max(point.decode_context, point.prefill_before + point.prefill_tokens) <= self.max_context
             and point.prefill_seqs * point.prefill_tokens <= self.max_prefill_tokens
             and point.kv_tokens <= self.kv_tokens
@@ -161,4 +163,4 @@ def _inside(kind: str, draw: np.ndarray, limits: Limits) -> IterationPoint | Non
 
 def _between(low: int, high: int, share: float) -> int:
     """Return the whole number that lies at `share` of the way from `low` to `high` in the logarithm."""
-    return int(round(np.exp(np.log(low) + share * (np.log(high) - np.log(low))))) if high > low else low
+    return round(math.exp(math.log(low) + share * (math.log(high) - math.log(low)))) if high > low else low

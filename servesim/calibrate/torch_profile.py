@@ -103,7 +103,7 @@ Progress = Callable[[int, int, Any], None]
 
 
 def profile(plan: Plan, progress: Progress | None = None) -> Outcome:
-    """Measure and write everything; raises InputError for what cannot be measured, OutOfMemory is part of the answer."""
+    """Measure and write everything; InputError for what cannot be measured. A batch that does not fit is an answer."""
     check_precision(plan.device, plan.dtype, plan.quantization)
     try:
         if plan.subject.task == DECODER:
@@ -158,7 +158,7 @@ def rows_of(found: Sequence[Measured[IterationPoint]]) -> Iterations:
         for one in distinct(found) for p in (one.point,)
     ]  # fmt: skip
     columns = np.asarray(rows, dtype=np.float64).reshape(-1, 7).T
-    return Iterations(*columns, part=np.zeros(len(rows), dtype=np.int64))
+    return Iterations(*columns, np.zeros(len(rows), dtype=np.int64))  # type: ignore[call-arg]
 
 
 def decoder_outcome(plan: Plan, found: Sequence[Measured[IterationPoint]], notes: Sequence[str]) -> Outcome:
@@ -166,8 +166,8 @@ def decoder_outcome(plan: Plan, found: Sequence[Measured[IterationPoint]], notes
     rows = rows_of(found)
     if len(rows) < LEAST_ITERATIONS:
         raise ServesimError(
-            f"{len(rows)} points measured, a fit needs {LEAST_ITERATIONS}: they are kept in {plan.raw_path}; go on with "
-            "--resume"
+            f"{len(rows)} points measured, a fit needs {LEAST_ITERATIONS}: they are kept in {plan.raw_path}; go on "
+            "with --resume"
         )
     model = plan.subject.entry
     fitted = fit_iterations(rows, model, choose(rows, model, LEAST_ROWS))

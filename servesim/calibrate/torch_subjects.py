@@ -82,7 +82,7 @@ def subject_of(source: str, prompt_tokens: int | None = None, output_tokens: int
     `prompt_tokens` is the length of a text encoder's items, `output_tokens` what a speech model writes for each item.
     Raises InputError for what is unknown or cannot be profiled.
     """
-    if source.endswith(".json") or "/" in source and Path(source).exists():
+    if source.endswith(".json") or ("/" in source and Path(source).exists()):
         found = _from_file(Path(source))
     elif folded(source) in {folded(name) for name in SHAPES}:
         name = find(source, "model", {folded(one): one for one in SHAPES})

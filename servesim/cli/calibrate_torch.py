@@ -24,28 +24,29 @@ Examples:
 docs/calibrate-torch.md says what is measured, and how long it takes.
 """
 _BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_LONGEST_S = 7 * 86_400
 
 
-class Duration(click.ParamType):
-    """A time such as 10m, 90s or 1h30m, in seconds."""
-
-    name = "TIME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
-        if isinstance(value, float):
-            return value
-        match = _BUDGET.fullmatch(str(value))
-        seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
-        if not 0 < seconds <= 7 * 86_400:
-            self.fail(f"expected a time such as 90s, 10m or 1h30m, at most 168h; got {value!r}", param, ctx)
-        return float(seconds)
+def duration_s(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    """Return a time such as 10m, 90s or 1h30m in seconds; for options."""
+    match = _BUDGET.fullmatch(value)
+    seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    if not 0 < seconds <= _LONGEST_S:
+        raise click.BadParameter(f"expected a time such as 90s, 10m or 1h30m, at most 168h; got {value!r}")
+    return float(seconds)
 
 
 @click.command("torch", epilog=_EPILOG)
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="YAML")
-@click.option("--budget", type=Duration(), default="10m", show_default=True, help="Stop measuring after this time.")
+@click.option(
+    "--budget",
+    callback=duration_s,
+    metavar="TIME",
+    default="10m",
+    show_default=True,
+    help="Stop measuring after this time.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the points stored beside -o.")
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
 @click.option("--gpu", metavar="NAME", help="What to call the device; default: its name in the catalog, or its own.")
@@ -59,7 +60,9 @@ class Duration(click.ParamType):
 @click.option("--max-batch-size", type=click.IntRange(3), help="Items of a batch, not for decoders [256; 32].")
 @click.option("--prompt-tokens", type=click.IntRange(1), help="Tokens of a text encoder's item [128].")
 @click.option("--output-tokens", type=click.IntRange(1), help="Tokens a speech model writes for an item [32].")
-@click.option("--points", type=click.IntRange(50, 10_000), default=150, show_default=True, help="Of a decoder's design.")
+@click.option(
+    "--points", type=click.IntRange(50, 10_000), default=150, show_default=True, help="Of a decoder's design."
+)
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), default=0.02, show_default=True,
               help="Repeat until the 95 % interval of the median lies within this share of it.")  # fmt: skip
 @click.option("--max-point", type=click.FloatRange(0, 600, min_open=True), default=2.0, show_default=True,
@@ -106,8 +109,8 @@ def _plan(model: str, given: dict[str, Any]) -> Any:
 
     if given.pop("tp") > 1:
         raise InputError(
-            "--tp: tensor parallelism is not measured here: Transformers splits a model over GPUs only while it loads a "
-            "stored checkpoint (from_pretrained with tp_plan), and this profile has none. Measure a server of several "
+            "--tp: tensor parallelism is not measured here: Transformers splits a model over GPUs only while it loads "
+            "a stored checkpoint (from_pretrained with tp_plan), and this profile has none. Measure a server of several "
             "GPUs with servesim calibrate vllm-log"
         )
     subject = subject_of(model, given.pop("prompt_tokens"), given.pop("output_tokens"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.calibrate_torch import Duration
+from servesim.cli.calibrate_torch import duration_s
 from servesim.cli.group import debug_option
 
 if TYPE_CHECKING:
@@ -32,7 +32,14 @@ Examples:
 
 @click.command("live", epilog=_EPILOG)
 @click.option("--model", help="A decoder: catalog name or config.json; default: a Llama of 5 million parameters.")
-@click.option("--seconds", type=Duration(), default="2m", show_default=True, help="Traffic, all parts together.")
+@click.option(
+    "--seconds",
+    callback=duration_s,
+    metavar="TIME",
+    default="2m",
+    show_default=True,
+    help="Traffic, all parts together.",
+)
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
 @click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), help="Default: bf16 on CUDA, fp32 on a CPU.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads on a CPU.")
@@ -40,8 +47,10 @@ Examples:
               help="cpu: processor time of one thread, for a machine that others use too.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the traffic.")
 @click.option("--max-error", type=click.FloatRange(0, min_open=True), metavar="R",
-              help="Exit with 3 if the median blind error is above this share and above twice the repeat noise.")  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write table, picture, calibration.")
+              help="Exit with 3 if the median blind error is above this share and twice the repeat noise.")  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write table, picture, calibration."
+)
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @debug_option
 @click.pass_context

@@ -195,9 +195,7 @@ def validated(server: LiveServer, known: Calibrated, trace: Sequence[Arrival]) -
     first = served[0].iterations
     busy = float(np.sum(first.device_s + first.host_s)) / measured[0].makespan_s
     errors = _errors(measured, predicted, with_speed, own_times)
-    return Live(
-        errors, known.calibration, known.fitted, known.rows, measured, predicted, speed, busy, server.clock
-    )
+    return Live(errors, known.calibration, known.fitted, known.rows, measured, predicted, speed, busy, server.clock)
 
 
 def _engine(settings: ServerSettings, fitted: Fitted, admission_s: float) -> EngineSettings:
@@ -242,9 +240,7 @@ def _run(name: str, trace: Sequence[Arrival]) -> Run:
 
 
 def _measured(name: str, served: Served) -> Run:
-    return Run(
-        name, served.arrival_s, served.prompt_tokens, served.output_tokens, served.ttft_s, served.e2e_s
-    )
+    return Run(name, served.arrival_s, served.prompt_tokens, served.output_tokens, served.ttft_s, served.e2e_s)
 
 
 def _errors(measured: tuple[Run, Run], blind: Run, with_speed: Run, own_times: Run) -> list[Error]:
@@ -257,6 +253,7 @@ def _errors(measured: tuple[Run, Run], blind: Run, with_speed: Run, own_times: R
     for name in (f"{latency}.{statistic}" for latency in LATENCIES for statistic in STATISTICS):
         mean = 0.5 * (first[name] + second[name])
         noise = abs(first[name] / second[name] - 1.0)
-        errors = [one[name] / mean - 1.0 for one in predictions[:2]]
-        found.append(Error(name, mean, noise, *errors, predictions[2][name] / first[name] - 1.0))
+        blind_error, speed_error = (one[name] / mean - 1.0 for one in predictions[:2])
+        own_error = predictions[2][name] / first[name] - 1.0
+        found.append(Error(name, mean, noise, blind_error, speed_error, own_error))
     return found

@@ -15,6 +15,8 @@ CALIBRATION_LOADS = (0.35, 0.8)  # of capacity: rarely more than one request at 
 PREDICTED_LOAD = 0.6
 _CALIBRATION_SHARE, _RUN_SHARE = 0.2, 0.27  # of the time: two loads to calibrate on, two runs of the trace
 _LEAST_REQUESTS = 60
+
+
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """Poisson traffic with log-normal lengths (median tokens and the standard deviation of the logarithm)."""
