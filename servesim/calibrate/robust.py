@@ -37,17 +37,19 @@ def robust_nnls(design: Floats, seconds: Floats, passes: int = _PASSES) -> Solut
     Lawson and Hanson (1974), re-weighted so that rows whose error exceeds 1.5 medians count by its root (Huber, 1964),
     and those beyond 30 medians not at all.
     """
-    trust = np.ones(len(seconds))
+    trust, scale = np.ones(len(seconds)), seconds
     values, weight, full = np.zeros(design.shape[1]), 1.0 / seconds, np.ones(len(seconds), dtype=np.bool_)
     for _ in range(passes):
-        weight = trust / seconds
+        weight = trust / scale
         matrix = design * weight[:, None]
         norm = np.sqrt((matrix**2).sum(axis=0))
         norm[norm == 0.0] = 1.0
         both = np.column_stack([matrix / norm, seconds * weight])
         small = np.asarray(np.linalg.qr(both, mode="r"))  # the same squares, few rows
         values = nnls(small[:, :-1], small[:, -1], maxiter=200 * design.shape[1])[0] / norm
-        error = np.abs(design @ values / seconds - 1.0)
+        predicted = design @ values
+        scale = np.clip(predicted, 0.2 * seconds, 5.0 * seconds)  # errors over measured times would favour short ones
+        error = np.abs(seconds - predicted) / scale
         limit = max(_CAREFUL * float(np.median(error)), _CLOSE)
         full = error <= limit
         trust = np.where(full, 1.0, np.sqrt(limit / np.maximum(error, limit)))

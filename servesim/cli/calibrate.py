@@ -160,3 +160,43 @@ def bench(files: tuple[Path, ...], style: str, **given: Any) -> None:
     target, settings = checked_target(**given)
     text, facts = calibrate_bench(files, target, _server(target, settings))
     finish(target, text, facts, style)
+
+
+@calibrate.command()
+@click.argument("url")
+@click.option("--budget", "budget_s", default="120s", show_default=True, metavar="TIME", help="Of the load: 90s, 10m.")
+@click.option("--max-concurrency", type=click.IntRange(1, 4096), default=32, show_default=True, help="Most clients.")
+@click.option("--max-prompt-tokens", type=click.IntRange(32), default=2048, show_default=True, help="Longest prompt.")
+@click.option("--max-output-tokens", type=click.IntRange(9), default=64, show_default=True, help="Longest answer.")
+@click.option("--max-requests", type=click.IntRange(1), default=2000, show_default=True, help="Most of each phase.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and lengths.")
+@server_options
+@target_options
+def endpoint(url: str, budget_s: str, style: str, seed: int, **given: Any) -> None:
+    """Drive a running OpenAI-compatible server at URL and fit its iterations: vLLM, SGLang, TGI, llama.cpp, ...
+
+    Sends closed loops of 1, 2, 4, ... clients; the server should have nothing else to do. Reads /v1/models and
+    /metrics. Needs the extra `endpoint`.
+    """
+    from servesim.calibrate.endpoint import calibrate_endpoint
+    from servesim.calibrate.endpoint_drive import Design
+
+    keys = ("max_concurrency", "max_prompt_tokens", "max_output_tokens", "max_requests")
+    design = Design(budget_s=_seconds(budget_s), seed=seed, **{key: given.pop(key) for key in keys})
+    target, settings = checked_target(**given)
+    text, facts = calibrate_endpoint(
+        url, target, _server(target, settings), design, lambda said: click.echo(said, err=True)
+    )
+    finish(target, text, facts, style)
+
+
+def _seconds(text: str) -> float:
+    """Return `90`, `90s` or `10m` in seconds; UsageError for anything else."""
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        seconds = float(text if unit is None else text[:-1]) * (unit or 1.0)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86_400:
+        raise click.UsageError(f"--budget: expected a time such as 90s or 10m, got {text!r}")
+    return seconds
