@@ -71,7 +71,7 @@ def server_of(target: Target, settings: Mapping[str, Any]) -> Server:
         int(engine.max_num_batched_tokens or 0),
         int(engine.max_num_seqs or 0),
         blocks if isinstance(blocks, int) else None,
-        engine.block_size,
+        engine.block_size or 16,
         engine.async_scheduling,
         key.tensor_parallel_size,
     )

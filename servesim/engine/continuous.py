@@ -32,6 +32,7 @@ from servesim.request import (
     Request,
 )
 from servesim.service_time.base import IterationTime
+from servesim.service_time.noise import IterationNoise
 from servesim.system.clock import BOUNDARY, IDLE_START, Alarm, Clock
 
 _IDLE, _STARTING, _RUNNING, _ENDING = range(4)
@@ -110,6 +111,7 @@ class ContinuousEngine:
         scheduler: Scheduler,
         times: IterationTime,
         record: Callable[[Request], None],
+        noise: IterationNoise | None = None,
     ) -> None:
         self._clock = clock
         self.index = index
@@ -119,7 +121,7 @@ class ContinuousEngine:
         scheduler.start()
         self._add_waiting = scheduler.add
         self._timing = Timing(
-            times, settings.host_time_s, settings.host_time_per_seq_s, one_ahead=settings.async_scheduling
+            times, settings.host_time_s, settings.host_time_per_seq_s, settings.async_scheduling, noise
         )
         self._ahead = settings.async_scheduling
         self.kv = BlockCounter(settings.num_gpu_blocks, settings.block_size)
@@ -528,13 +530,13 @@ class ContinuousEngine:
         context_tokens = self._context_tokens
         shape: Shape | None
         if seqs:
-            shape = self._timing.mixed(decoding, context_tokens, seqs, tokens, pairs, cold)
+            shape = self._timing.mixed(decoding, context_tokens, seqs, tokens, pairs, cold, self.iteration)
         elif not decoding:
             self._close_run()
             self._planned = 0
             return False
         elif self._decided == 0 or context_tokens > self._limit_tokens:
-            shape = self._timing.decode(decoding, context_tokens)
+            shape = self._timing.decode(decoding, context_tokens, self.iteration)
         else:
             shape = None
         if shape is not None:

@@ -19,6 +19,7 @@ from servesim.metrics.alone import AloneInPool
 from servesim.metrics.record import OwnCompute, PoolRecord
 from servesim.service_time.adjusted import AdjustedIterationTime, Adjustment, LargestRank
 from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec
+from servesim.service_time.noise import IterationNoise
 
 if TYPE_CHECKING:
     from servesim.engine.spec import ContinuousBatching
@@ -72,7 +73,9 @@ class ContinuousPlan(Plan):
         settings, times, record = self.settings, self.times, around.record
 
         def build(index: int) -> Replica:
-            return kind(around.clock, index, settings, self._scheduler.live(), times, record)
+            law = times.noise
+            noise = None if law is None else IterationNoise(law, around.stream("iteration_noise", index))
+            return kind(around.clock, index, settings, self._scheduler.live(), times, record, noise)
 
         return build
 

@@ -31,6 +31,7 @@ from servesim.request import (
     Request,
 )
 from servesim.service_time.base import IterationTime
+from servesim.service_time.noise import IterationNoise
 from servesim.system.clock import BOUNDARY, IDLE_START, Alarm, Clock
 
 
@@ -113,6 +114,7 @@ class ReferenceEngine:
         scheduler: Scheduler,
         times: IterationTime,
         record: Callable[[Request], None],
+        noise: IterationNoise | None = None,
     ) -> None:
         self._clock = clock
         self.index = index
@@ -120,7 +122,10 @@ class ReferenceEngine:
         self._scheduler = scheduler
         scheduler.start()
         self._record = record
-        self._timing = Timing(times, settings.host_time_s, settings.host_time_per_seq_s, settings.async_scheduling)
+        self._timing = Timing(
+            times, settings.host_time_s, settings.host_time_per_seq_s, settings.async_scheduling, noise
+        )
+        self._iteration = 0
         self.usable = self.free = settings.num_gpu_blocks - 1
         self._block_queue = BlockQueue(self.usable)
         self._watermark_blocks = int(settings.watermark * settings.num_gpu_blocks)
@@ -438,7 +443,7 @@ class ReferenceEngine:
             self._close_run()
             tokens = sum(count for _, count in chunks)
             pairs = sum(count * sequence.computed + count * (count + 1) // 2 for sequence, count in chunks)
-            shape = self._timing.mixed(len(decoding), context, len(chunks), tokens, pairs, cold)
+            shape = self._timing.mixed(len(decoding), context, len(chunks), tokens, pairs, cold, self._iteration)
             self._run = Run(start_s, shape, decoding, context, len(chunks), tokens, used, used)
         elif (
             self._run is None
@@ -447,9 +452,10 @@ class ReferenceEngine:
             or context > self._run.limit_tokens()
         ):
             self._close_run()
-            shape = self._timing.decode(len(decoding), context)
+            shape = self._timing.decode(len(decoding), context, self._iteration)
             self._run = Run(start_s, shape, decoding, context, 0, 0, used, used)
         self._run.iterations += 1
+        self._iteration += 1
         self._run.used_blocks_last = used
         for sequence in decoding:
             sequence.computed += 1

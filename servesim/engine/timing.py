@@ -13,6 +13,7 @@ from __future__ import annotations
 from math import sqrt
 
 from servesim.service_time.base import IterationTime
+from servesim.service_time.noise import IterationNoise
 
 # The time line of a run: (first_s, bend_s, exposed_first_s, exposed_bend_s, limit_tokens). `exposed_*` have the same
 # form and say how much of it the device waits for the host. A plain tuple, because one is made for every run.
@@ -58,17 +59,29 @@ class Timing:
     iteration takes the longer of the two; only after an idle spell is the host's work not hidden.
     """
 
-    __slots__ = ("_host_per_seq_s", "_host_s", "_one_ahead", "_times")
+    __slots__ = ("_host_per_seq_s", "_host_s", "_noise", "_one_ahead", "_times")
 
-    def __init__(self, times: IterationTime, host_s: float, host_per_seq_s: float, one_ahead: bool) -> None:
+    def __init__(
+        self,
+        times: IterationTime,
+        host_s: float,
+        host_per_seq_s: float,
+        one_ahead: bool,
+        noise: IterationNoise | None = None,
+    ) -> None:
         self._times = times
         self._host_s = host_s
         self._host_per_seq_s = host_per_seq_s
         self._one_ahead = one_ahead
+        self._noise = noise
 
-    def decode(self, decode_seqs: int, context_tokens: int) -> Shape:
-        """Return the shape of a decode-only run that starts with this batch."""
+    def decode(self, decode_seqs: int, context_tokens: int, iteration: int) -> Shape:
+        """Return the shape of a decode-only run that starts with this batch at this iteration."""
         base, slope, limit = self._times.decode_line(decode_seqs, context_tokens)
+        if self._noise is not None:
+            factor, iterations = self._noise.at(iteration)
+            base, slope = base * factor, slope * factor
+            limit = min(limit, context_tokens + decode_seqs * (iterations - 1))
         host = self._host_s + self._host_per_seq_s * decode_seqs
         device = base + slope * context_tokens
         bend = 0.5 * slope * decode_seqs
@@ -81,10 +94,19 @@ class Timing:
         return (host, 0.0, host - device, -bend, limit)
 
     def mixed(
-        self, decode_seqs: int, context_tokens: int, prefill_seqs: int, prefill_tokens: int, pairs: int, cold: bool
+        self,
+        decode_seqs: int,
+        context_tokens: int,
+        prefill_seqs: int,
+        prefill_tokens: int,
+        pairs: int,
+        cold: bool,
+        iteration: int,
     ) -> Shape:
         """Return the shape of a single iteration that holds prefill; `cold` after an idle spell."""
         device = self._times.mixed_s(decode_seqs, context_tokens, prefill_seqs, prefill_tokens, pairs)
+        if self._noise is not None:
+            device *= self._noise.at(iteration)[0]
         host = self._host_s + self._host_per_seq_s * (decode_seqs + prefill_seqs)
         if cold or not self._one_ahead:
             return host + device, 0.0, host, 0.0, -1.0

@@ -38,6 +38,7 @@ class AdjustedIterationTime(IterationTime):
         self._extra_s = max(adjustment.iteration_s, (_LEAST_SHARE - 1.0) * self._idle_s)
         self.origin = times.origin
         self.validity = times.validity
+        self.noise = times.noise
 
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
         """Return the line, shifted; it holds as far."""
@@ -73,6 +74,7 @@ class LargestRank(IterationTime):
         self._ranks = ranks
         self.origin = times.origin
         self.validity = times.validity
+        self.noise = times.noise
 
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
         """Return the line of the largest group over the context of all."""

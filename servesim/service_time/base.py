@@ -9,6 +9,7 @@ from typing import Any
 
 from servesim.catalog import Gpu, Model
 from servesim.registry import KindSpec
+from servesim.service_time.noise import NoiseLaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,12 @@ class IterationTime(ABC):
 
     Inside a span the batch does not change and every context grows by one token per iteration, so the engine only
     needs a straight line in the summed context. A model that bends in the context says how far its line holds.
+    `noise` says how iterations scatter about these times, if the engine is to draw that.
     """
 
     validity: Validity = Validity()
     origin: Origin = Origin("inline", measured=False)
+    noise: NoiseLaw | None = None
 
     @abstractmethod
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:

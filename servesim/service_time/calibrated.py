@@ -13,6 +13,7 @@ from servesim.catalog.iteration_form import Coefficients
 from servesim.errors import InputError
 from servesim.registry import register
 from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec, Origin, Validity
+from servesim.service_time.noise import NoiseLaw
 from servesim.service_time.tabulated import TabulatedIterationTime
 
 
@@ -115,23 +116,34 @@ class Calibrated(IterationTimeSpec):
     kind: Literal["calibrated"] = "calibrated"
     file: str | None = Field(None, description="path of a calibration file; default: the catalog's for this pool")
 
+    noise: bool = Field(False, description="scatter iterations as the measured ones did; the file must say how")
+
     def build(self, deployment: Deployment) -> IterationTime:
         """Return the model; InputError lists what the catalog has for this model and GPU if this is not in it."""
-        if self.file is not None:
-            entry = read_calibration(Path(self.file))
-        elif deployment.gpu is None or deployment.model is None:
-            raise InputError("calibrated needs the pool's `gpu` and `model`, or a `file`")
-        else:
-            entry = calibration(
-                deployment.model,
-                deployment.gpu,
-                deployment.backend,
-                deployment.tensor_parallel_size,
-                deployment.quantization,
-                deployment.kv_cache_dtype,
-                deployment.data_parallel_size,
-                deployment.expert_parallel,
-            )
+        entry = self._entry(deployment)
+        times: IterationTime
         if entry.table is not None:
-            return TabulatedIterationTime(entry.table, *_origin(entry), deployment.max_num_batched_tokens)
-        return CalibratedIterationTime(entry, deployment.max_num_batched_tokens, deployment.max_num_seqs)
+            times = TabulatedIterationTime(entry.table, *_origin(entry), deployment.max_num_batched_tokens)
+        else:
+            times = CalibratedIterationTime(entry, deployment.max_num_batched_tokens, deployment.max_num_seqs)
+        if self.noise:
+            if entry.noise is None:
+                raise InputError(f"noise: calibration {entry.name} does not know its scatter ({entry.scatter})")
+            times.noise = NoiseLaw(entry.noise.sigma, entry.noise.iterations)
+        return times
+
+    def _entry(self, deployment: Deployment) -> Calibration:
+        if self.file is not None:
+            return read_calibration(Path(self.file))
+        if deployment.gpu is None or deployment.model is None:
+            raise InputError("calibrated needs the pool's `gpu` and `model`, or a `file`")
+        return calibration(
+            deployment.model,
+            deployment.gpu,
+            deployment.backend,
+            deployment.tensor_parallel_size,
+            deployment.quantization,
+            deployment.kv_cache_dtype,
+            deployment.data_parallel_size,
+            deployment.expert_parallel,
+        )

@@ -15,6 +15,7 @@ class StretchedIterationTime(IterationTime):
         self._factor = factor
         self.origin = times.origin
         self.validity = times.validity
+        self.noise = times.noise
 
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
         """Return the stretched line; it holds as far."""

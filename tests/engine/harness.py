@@ -16,6 +16,7 @@ from servesim.policies.scheduling.base import Scheduler
 from servesim.policies.scheduling.fcfs import Fcfs
 from servesim.request import PENDING, REQUEST_COLUMNS, TIMED_OUT, Request
 from servesim.service_time.base import IterationTime
+from servesim.service_time.noise import IterationNoise, NoiseLaw
 from servesim.system.clock import LATE_ARRIVAL, Clock
 
 Engine = ContinuousEngine | ReferenceEngine
@@ -88,6 +89,7 @@ def play(
     replicas: int = 1,
     closed_loop: int = 0,
     scheduler: type[Scheduler] = Fcfs,
+    noise: NoiseLaw | None = None,
 ) -> Outcome:
     """Feed `jobs` in order, round-robin over `replicas`.
 
@@ -95,8 +97,12 @@ def play(
     """
     clock = Clock(max_events=5_000_000)
     recorded: list[Request] = []
+
+    def noise_of(replica: int) -> IterationNoise | None:
+        return None if noise is None else IterationNoise(noise, np.random.default_rng(replica))
+
     engines = [
-        engine_type(clock, i, settings, scheduler().live(), times or BentTimes(), recorded.append)
+        engine_type(clock, i, settings, scheduler().live(), times or BentTimes(), recorded.append, noise_of(i))
         for i in range(replicas)
     ]
     pending = iter(enumerate(jobs))

@@ -13,13 +13,14 @@ from servesim.engine.continuous import ContinuousEngine
 from servesim.engine.reference import ReferenceEngine
 from servesim.engine.settings import EngineSettings
 from servesim.registry import kinds
+from servesim.service_time.noise import NoiseLaw
 from tests.engine.harness import BentTimes, Job, play
 
 ROUNDED = ("host_ttft_s", "host_s", "preempted_s", "preempted_ttft_s")
 
 
 @st.composite
-def workloads(draw: st.DrawFn) -> tuple[list[Job], EngineSettings, BentTimes, int, int]:
+def workloads(draw: st.DrawFn) -> tuple[list[Job], EngineSettings, BentTimes, int, int, NoiseLaw | None]:
     block_size = draw(st.sampled_from([1, 2, 4, 16]))
     longest = draw(st.sampled_from([8, 40, 120]))
     chunked = draw(st.booleans())
@@ -73,16 +74,17 @@ def workloads(draw: st.DrawFn) -> tuple[list[Job], EngineSettings, BentTimes, in
         )
     replicas = draw(st.integers(1, 3))
     clients = draw(st.sampled_from([0, 0, 1, 5]))
-    return jobs, settings_, times, replicas, clients
+    noise = draw(st.sampled_from([None, None, NoiseLaw(0.3, 1), NoiseLaw(0.1, 3), NoiseLaw(0.1, 50)]))
+    return jobs, settings_, times, replicas, clients, noise
 
 
 @pytest.mark.parametrize("kind", sorted(kinds("scheduler")))
 @settings(max_examples=400, deadline=None)
 @given(case=workloads())
 def test_span_engine_equals_the_reference(kind: str, case) -> None:
-    jobs, engine_settings, times, replicas, clients = case
+    jobs, engine_settings, times, replicas, clients, noise = case
     scheduler = kinds("scheduler")[kind]
-    args = (jobs, engine_settings, times, replicas, clients, scheduler)
+    args = (jobs, engine_settings, times, replicas, clients, scheduler, noise)
     span, step = play(ContinuousEngine, *args), play(ReferenceEngine, *args)
     for name, expected in step.requests.items():
         if name in ROUNDED:
