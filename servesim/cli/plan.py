@@ -112,12 +112,12 @@ def plan(
         outcome = _inventory(plan, **options)
     else:
         outcome = _plan(plan, **options)
-    show(outcome, style)
     if deployment is not None and "values.yaml" in outcome.files:
         with deployment.open("x", encoding="utf-8") as file:
             file.write(outcome.files["values.yaml"])
     if target is not None:
         write(outcome, target)
+    show(outcome, style)
     ctx.exit(0 if outcome.met else _SLO_MISSED)
 
 

@@ -29,6 +29,13 @@ class InventorySpec(Spec):
         8, description="GPUs in a node: of all kinds, or by catalog name; no replica spans nodes"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _counts_by_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict | InventorySpec):
+            raise ValueError("expected counts of GPUs by catalog name, such as {h100_sxm: 40, per_node: 8}")
+        return value
+
     @property
     def gpus(self) -> dict[str, int]:
         """How many of each GPU, those of which there is none left out."""
@@ -68,8 +75,13 @@ class _GrowthRules(Spec):
     @model_validator(mode="before")
     @classmethod
     def _plain_number(cls, value: Any) -> Any:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return {"from": value, "to": value} if number else value
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"from": value, "to": value}
+        if not isinstance(value, dict | _GrowthRules):
+            raise ValueError(
+                "expected a factor on today's demand, {from: 1.0, to: 1.5}, or quantiles: {p50: 1.1, p90: 1.6}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_law(self) -> Self:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from servesim.scenario.inventory_schema import InventoryPlanSpec, ModelSpec
 from servesim.scenario.plan_schema import PlanSpec
 from servesim.scenario.schema import Scenario, refresh
 from servesim.scenario.sweep_spec import SweepDocument
@@ -45,6 +46,11 @@ def plan_schema() -> Node:
     return _schema(PlanSpec, "servesim plan")
 
 
+def inventory_schema() -> Node:
+    """Return the JSON Schema (draft 2020-12) of an inventory to divide (`servesim plan`)."""
+    return _schema(InventoryPlanSpec, "servesim inventory")
+
+
 def sweep_schema() -> Node:
     """Return the JSON Schema (draft 2020-12) of a sweep in a file of its own."""
     return _schema(SweepDocument, "servesim sweep")
@@ -52,7 +58,8 @@ def sweep_schema() -> Node:
 
 def _schema(model: type[BaseModel], title: str) -> Node:
     refresh()
-    PlanSpec.model_rebuild(force=True)
+    for document in (PlanSpec, ModelSpec, InventoryPlanSpec):
+        document.model_rebuild(force=True)
     schema = model.model_json_schema(ref_template="#/$defs/{model}")
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": title}
     described = _described(schema)

@@ -15,6 +15,7 @@ from servesim.registry import revision
 from servesim.scenario.document import Node, parse_document, plain
 from servesim.scenario.document_text import read_text
 from servesim.scenario.inventory_schema import InventoryPlanSpec, ModelSpec
+from servesim.scenario.load_allowed import suggestion
 from servesim.scenario.load_overrides import overridden
 from servesim.scenario.load_paths import Folders, with_absolute_paths
 from servesim.scenario.load_place import child_by_name
@@ -98,13 +99,15 @@ def _inside(problem: Problem, name: str, root: Node) -> Problem:
 
 
 def _gpu_problems(spec: InventoryPlanSpec, root: Node) -> Iterator[Problem]:
+    """Yield names of the inventory that are no GPU's in the catalog."""
+    known = catalog.gpus()
     for name in spec.inventory.__pydantic_extra__:
-        try:
-            catalog.gpu(name)
-        except InputError as error:
+        if name not in known:
             place = child_by_name(root, f"inventory.{name}")
             mark = root.mark if place is None else place.key
-            yield from (placed(one.message, f"inventory.{name}", mark) for one in error.problems)
+            hint = suggestion(name, [*known, "per_node"])
+            message = f"unknown GPU {name!r}{hint or '.'} Known: {', '.join(known)}"
+            yield placed(message, f"inventory.{name}", mark)
 
 
 def _model(
@@ -113,15 +116,15 @@ def _model(
     """Return one model as a plan of its own."""
     scenario = scenario_of(model, node, folders, allow_paths)
     pool = only_pool(scenario, model.pool, node)
+    if scenario.pools[pool].model is None:
+        raise InputError(placed("its pool runs on no GPU, so there is nothing to divide", "scenario", node.mark))
     faults = [*space_problems(model.space, scenario.pools[pool], node), *targets_problems(scenario, node)]
     there = list(spec.inventory.gpus)
     for index, gpu in enumerate(model.space.gpu or ()):
         place = child_by_name(node, f"space.gpu.{index}")
         if gpu not in spec.inventory.__pydantic_extra__ and place is not None:
-            message = f"{gpu!r} is not in the inventory; there are {', '.join(there)}"
+            message = f"{gpu!r} is not in the inventory ({', '.join(there)}){suggestion(gpu, there)}"
             faults.append(placed(message, f"space.gpu.{index}", place.mark))
-    if scenario.pools[pool].model is None:
-        faults.append(placed("its pool runs on no GPU, so there is nothing to divide", "scenario", node.mark))
     for name, one in scenario.workload.classes.items():
         try:
             scaled(one.arrivals, 2.0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from servesim.experiment.planning.packing import Option, Packing, pack
+from servesim.experiment.planning.packing import Limit, Option, Packing, pack
 
 Survive = Literal["nothing", "replica", "node"]
 
@@ -34,13 +35,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Division:
-    """What each model gets. `levels` are the chances of a breach that were aimed at, over those allowed; 1: enough.
-
-    `up` are the replicas that are up at worst.
-    """
+    """What each model gets, and how many of its replicas are `up` at worst."""
 
     packing: Packing
-    levels: dict[str, float]
     up: dict[str, int]
 
     def breach(self, choices: Sequence[Choice]) -> dict[str, float]:
@@ -50,35 +47,56 @@ class Division:
 
 @dataclass
 class Divider:
-    """Looks for the division over some choices; `allowed` is the chance of a breach that each model may have."""
+    """Looks for the division over some choices; `allowed` is the chance of a breach that each model may have.
+
+    The level of a model is its chance over the one allowed, and 1 where it is allowed.
+    """
 
     nodes: Mapping[str, Sequence[int]]
     choices: Sequence[Choice]
     allowed: Mapping[str, float]
     survive: Survive
-    tried: dict[tuple[float, ...], Packing | None] = field(default_factory=dict)
 
     def divide(self) -> Division | None:
-        """Return the best division; None if there is not even room for one replica of each model, and what may fail.
+        """Return the best division; None if there is no room for a replica of each model that is up at worst.
 
-        Levels are as low as they can be together, down to 1; models whose level no other can lower keep theirs, and
-        those of the others are lowered further (max-min fairness, as of D. Bertsekas and R. Gallager, "Data Networks",
-        2nd edition, section 6.5.2). Of the divisions with these levels it is the cheapest.
+        The highest level is as low as can be, then as few models as can be have it, then the next level is as low as
+        can be, and so on (lexicographic max-min fairness: W. Ogryczak and T. Sliwinski, "On direct methods for
+        lexicographic min-max optimization", Proc. ICCSA 2006). Of all divisions with these levels it is the cheapest.
         """
-        levels = dict.fromkeys(self.allowed, self._highest())
-        if self._packed(levels) is None:
+        enough = pack(
+            [one for one in self._all_options(only_enough=True) if one.level == 1.0], self.nodes, self.allowed
+        )
+        if enough is not None:
+            return self._division(enough)
+        options = self._all_options()
+        if pack(options, self.nodes, self.allowed) is None:
             return None
-        open_ones = list(self.allowed)
-        while open_ones:
-            level = self._lowest(levels, open_ones)
-            levels |= dict.fromkeys(open_ones, level)
-            if level == 1.0:
+        best = pack(options, self.nodes, self.allowed, self._limits(options))
+        assert best is not None
+        return self._division(best)
+
+    def _limits(self, options: list[Option]) -> list[Limit]:
+        """Return how many models may have more than which level."""
+        limits: list[Limit] = []
+        above, levels = 0, sorted({option.level for option in options})
+
+        def possible(limit: Limit) -> bool:
+            return pack(options, self.nodes, self.allowed, [*limits, limit]) is not None
+
+        while above < len(self.allowed):
+            index = _first([Limit(level, above) for level in levels], possible)
+            limits.append(Limit(levels[index], above))
+            if index == 0:
                 break
-            stuck = [name for name in open_ones if not self._can_be_lower(levels, name)] or open_ones[:1]
-            open_ones = [name for name in open_ones if name not in stuck]
-        packing = self._packed(levels)
-        assert packing is not None
-        return Division(packing, levels, {name: self.up(one, packing) for name, one in packing.taken.items()})
+            below = levels[index - 1]
+            above = next(count for count in range(above + 1, len(self.allowed) + 1) if possible(Limit(below, count)))
+            limits.append(Limit(below, above))
+            levels = levels[:index]
+        return limits
+
+    def _division(self, packing: Packing) -> Division:
+        return Division(packing, {name: self.up(one, packing) for name, one in packing.taken.items()})
 
     def up(self, option: Option, packing: Packing) -> int:
         """Return how many of an option's replicas are up after the worst loss that must be survived."""
@@ -86,64 +104,45 @@ class Divider:
             return option.count - max(node.get(option.model, 0) for node in packing.nodes[option.gpu])
         return option.count - (self.survive == "replica")
 
-    def _highest(self) -> float:
-        return 1 / min(self.allowed.values())
+    def _all_options(self, only_enough: bool = False) -> list[Option]:
+        return [option for key in range(len(self.choices)) for option in self._options(key, only_enough)]
 
-    def _grid(self, names: Sequence[str]) -> list[float]:
-        """Return the levels at which a model could do with fewer replicas, 1 the lowest."""
-        found = {1.0, self._highest()}
-        for choice in self.choices:
-            if choice.model in names:
-                allowed = self.allowed[choice.model]
-                sizes = range(1, self._most(choice) + 1)
-                found |= {level for size in sizes if (level := choice.curve.breach(size) / allowed) > 1}
-        return sorted(found)
-
-    def _lowest(self, levels: dict[str, float], names: Sequence[str]) -> float:
-        """Return the lowest level that all of `names` can have with the others as they are."""
-        return _first(
-            self._grid(names), lambda level: self._packed({**levels, **dict.fromkeys(names, level)}) is not None
-        )
-
-    def _can_be_lower(self, levels: dict[str, float], name: str) -> bool:
-        lower = [level for level in self._grid([name]) if level < levels[name]]
-        return bool(lower) and self._packed({**levels, name: lower[-1]}) is not None
-
-    def _packed(self, levels: Mapping[str, float]) -> Packing | None:
-        key = tuple(levels[name] for name in self.allowed)
-        if key not in self.tried:
-            options = [option for choice in range(len(self.choices)) for option in self._options(choice, levels)]
-            whole = {option.model for option in options} == set(self.allowed)
-            self.tried[key] = pack(options, self.nodes) if whole else None
-        return self.tried[key]
-
-    def _options(self, key: int, levels: Mapping[str, float]) -> list[Option]:
-        """Return the ways to have enough replicas of a choice: one, or one for each cap on those in a node."""
+    def _options(self, key: int, only_enough: bool) -> list[Option]:
+        """Return the ways to reach each level of a choice with the fewest replicas, from the best level on."""
         choice = self.choices[key]
-        most = self._most(choice)
-        needed = choice.curve.least(min(1.0, levels[choice.model] * self.allowed[choice.model] * (1 + 1e-12)), most)
-        if needed is None:
-            return []
+        most, allowed = self._most(choice), self.allowed[choice.model]
+        found: list[Option] = []
+        enough = choice.curve.least(allowed, most)
+        last = math.inf
+        for up in [enough] if enough is not None and only_enough else range(1, (enough or most) + 1):
+            level = max(1.0, choice.curve.breach(up) / allowed)
+            if level < last:
+                found += self._ways(key, up, most, level)
+                last = level
+        return found
+
+    def _ways(self, key: int, up: int, most: int, level: float) -> list[Option]:
+        """Return the ways to have so many up at worst: one, or one for each cap on those in a node."""
+        choice = self.choices[key]
 
         def option(count: int, cap: int | None = None) -> Option:
-            return Option(choice.model, key, choice.gpu, choice.gpus, count, count * choice.unit_cost, cap)
+            return Option(choice.model, key, choice.gpu, choice.gpus, count, count * choice.unit_cost, cap, level)
 
         if self.survive != "node":
-            count = needed + (self.survive == "replica")
+            count = up + (self.survive == "replica")
             return [option(count)] if count <= most else []
         fitting = max(gpus // choice.gpus for gpus in self.nodes[choice.gpu])
-        caps = range(1, min(fitting, needed) + 1)
-        return [option(needed + cap, cap) for cap in caps if needed + cap <= most]
+        return [option(up + cap, cap) for cap in range(1, min(fitting, up) + 1) if up + cap <= most]
 
     def _most(self, choice: Choice) -> int:
         """Return how many replicas fit if nothing else is there."""
         return sum(gpus // choice.gpus for gpus in self.nodes[choice.gpu])
 
 
-def _first(ascending: Sequence[float], holds: Callable[[float], bool]) -> float:
-    """Return the first value that holds, of values of which the last does and all after one that does do, too."""
-    low, high = -1, len(ascending) - 1
+def _first(limits: Sequence[Limit], holds: Callable[[Limit], bool]) -> int:
+    """Return the place of the first that holds: the last does, and all after one that does."""
+    low, high = -1, len(limits) - 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if holds(ascending[middle]) else (middle, high)
-    return ascending[high]
+        low, high = (low, middle) if holds(limits[middle]) else (middle, high)
+    return high

@@ -125,12 +125,12 @@ def _breaking(curve: Curve, targets: tuple[Target, ...]) -> Breaking:
 def _root(curve: Curve, target: Target, which: list[int]) -> float:
     """Return where the excess of some replications crosses 0, from the factors tried: the first pair around it."""
     tried = sorted(curve.points)
-    excess = [excess(curve.points[factor], target, which) for factor in tried]
-    for index, value in enumerate(excess):
+    over = [excess(curve.points[factor], target, which) for factor in tried]
+    for index, value in enumerate(over):
         if value > 0:
             if index == 0:
                 return tried[0]
-            before = excess[index - 1]
+            before = over[index - 1]
             part = before / (before - value) if value > before else 0.5
             return math.exp(math.log(tried[index - 1]) * (1 - part) + math.log(tried[index]) * part)
     return tried[-1]

@@ -8,9 +8,10 @@ sizes", Journal of Complexity 3(4), 1987); else every node is counted by itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,14 @@ class Option:
     count: int
     cost: float
     per_node: int | None = None
+    level: float = 1.0
+
+
+class Limit(NamedTuple):
+    """At most `most` of the options taken have more than a level."""
+
+    level: float
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +55,22 @@ class Packing:
         return sum(option.cost for option in self.taken.values())
 
 
-def pack(options: Sequence[Option], nodes: Mapping[str, Sequence[int]]) -> Packing | None:
-    """Return the cheapest packing with one option for each model that occurs; None if there is none.
+def pack(
+    options: Sequence[Option],
+    nodes: Mapping[str, Sequence[int]],
+    models: Iterable[str],
+    limits: Sequence[Limit] = (),
+) -> Packing | None:
+    """Return the cheapest packing with one option for each of `models`; None if there is none.
 
     `nodes` are the GPUs in each node by GPU kind. Raises InputError where the program is too large to be solved.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp  # type: ignore[import-untyped]  # takes long to load
     from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
-    program = _Program(options, nodes)
+    if not {option.model for option in options}.issuperset(models):
+        return None
+    program = _Program(options, nodes, limits)
     if program.columns > _MOST_CELLS:
         raise InputError(f"{program.columns:,} variables; ask for fewer configurations, or for survive: replica")
     matrix = csr_array((program.values, (program.row_of, program.column_of)), shape=(len(program.low), program.columns))
@@ -78,7 +94,7 @@ def pack(options: Sequence[Option], nodes: Mapping[str, Sequence[int]]) -> Packi
 class _Program:
     """The integer program: a 0/1 variable for each option, and for spread options the replicas in each node."""
 
-    def __init__(self, options: Sequence[Option], nodes: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, options: Sequence[Option], nodes: Mapping[str, Sequence[int]], limits: Sequence[Limit]) -> None:
         self._options, self._nodes = options, nodes
         self.columns = len(options)
         self.most = [1.0] * len(options)
@@ -90,6 +106,8 @@ class _Program:
         self._cells: dict[tuple[str, int, int], list[int]] = {}
         for model in dict.fromkeys(option.model for option in options):
             self._row({index: 1 for index, one in enumerate(options) if one.model == model}, 1, 1)
+        for limit in limits:
+            self._row({index: 1 for index, one in enumerate(options) if one.level > limit.level}, 0, limit.most)
         for gpu, sizes in nodes.items():
             of_gpu = {index: one for index, one in enumerate(options) if one.gpu == gpu}
             if _by_sums({one.gpus for one in of_gpu.values()}) and all(o.per_node is None for o in of_gpu.values()):
