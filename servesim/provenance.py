@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -11,7 +11,7 @@ from servesim.engine.base import Plan
 from servesim.scenario.resolve import Resolved
 
 
-@lru_cache(maxsize=None)
+@cache
 def installed(package: str) -> str:
     """Return the version of an installed package; looking it up reads files, and sweeps ask for every run."""
     return version(package)

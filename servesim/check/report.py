@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from servesim.check.judge import IMPROVED, INCONCLUSIVE, REGRESSION, Verdict
@@ -114,3 +114,15 @@ def _plain(one: Checked) -> dict[str, Any]:
         "improvements": [verdict.metric for verdict in one.having(IMPROVED)],
         "smallest_detectable": one.detectable,
     }
+
+
+def report_of(plain: dict[str, Any]) -> Report:
+    """Return what `Report.plain` made plain data of, without the CPU time."""
+    return Report(plain["against"], plain["level"], [_checked(key, one) for key, one in plain["scenarios"].items()])
+
+
+def _checked(key: str, one: dict[str, Any]) -> Checked:
+    known = {field.name: one[field.name] for field in fields(Checked) if field.name in one}
+    known["verdicts"] = [Verdict(metric, **verdict) for metric, verdict in one["verdicts"].items()]
+    known["assertions"] = [Kept(**kept) for kept in one["assertions"]]
+    return Checked(key=key, cpu_s=0.0, **known)

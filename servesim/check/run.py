@@ -19,6 +19,9 @@ from servesim.experiment.replicate import Told, checked_number
 from servesim.experiment.seeds import replication_seeds
 from servesim.metrics.contrasts import mean
 
+UNPAIRED = 4
+"""How many times the baseline's replications are run where they are not paired with them, which shows much less."""
+
 
 @dataclass(slots=True)
 class _Case:
@@ -93,8 +96,8 @@ def check(
 
     With `against` only thresholds and assertions are taken from the baseline, which may be left out. Replications have
     the baseline's number and seeds, and are paired with them, unless `seed` or the scenario's own says otherwise; then
-    they are independent. `budget_s` is the CPU time of all, spread over the scenarios: what is not run by then is left
-    out. Raises InputError.
+    they are independent, and UNPAIRED times as many. `budget_s` is the CPU time of all, spread over the scenarios: what
+    is not run by then is left out. Raises InputError.
     """
     paths = _distinct(scenarios)
     if (baseline is None) == (against is None) and baseline is None:
@@ -156,8 +159,9 @@ def _case(
         record = recorded(found, path, here.scenario.name, file)
     thresholds = {} if record is None else record.thresholds
     number = replications or (REPLICATIONS if record is None else len(record.seeds))
-    if record is not None and there is None and record.seeds[0] == first:
-        number = min(number, len(record.seeds))  # others would have no partner
+    if record is not None and there is None:
+        paired = record.seeds[0] == first  # more than the baseline has would have no partner
+        number = min(number, len(record.seeds)) if paired else replications or UNPAIRED * number
     return _Case(
         key_of(path, file),
         here,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|m|min|h)?")
+_FILE = "check.json"
 _EPILOG = """
 \b
 Examples:
@@ -51,6 +52,13 @@ def _as_seconds(_context: click.Context, _parameter: click.Parameter, value: str
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Of --update: record this one too.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Other random numbers than the baseline's, not paired.")
 @click.option("--budget", "budget_s", callback=_as_seconds, metavar="TIME", help="CPU time of all, such as 90s or 5m.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write check.json to DIR: what `servesim report` reads.",
+)
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), metavar="FILE", help="Append Markdown.")
 @click.option(
@@ -77,6 +85,7 @@ def check(
     metrics: tuple[str, ...],
     seed: int | None,
     budget_s: float | None,
+    output: Path | None,
     junit_file: Path | None,
     markdown_file: Path | None,
     style: str,
@@ -88,10 +97,14 @@ def check(
     from servesim.check.run import check as checked
     from servesim.cli.progress import steps_bar
 
-    _check_usage(ctx, baseline, update, against, seed, metrics)
+    _check_usage(ctx, baseline, update, against, seed, metrics, output)
     for file in (junit_file, markdown_file):
         if file is not None and not file.parent.is_dir():
             raise click.UsageError(f"{file}: there is no folder {file.parent}", ctx)
+    if output is not None:
+        from servesim.cli.output import checked_folder
+
+        checked_folder(output, (_FILE,))
     with steps_bar("replications", enabled=not quiet) as progress:
         if update:
             assert baseline is not None
@@ -115,7 +128,7 @@ def check(
             allow_paths=allow_paths,
             progress=progress,
         )
-    _write(found, junit_file, markdown_file)
+    _write(found, output, junit_file, markdown_file)
     _show(found, style)
     ctx.exit(found.exit_code)
 
@@ -127,19 +140,26 @@ def _check_usage(
     against: str | None,
     seed: int | None,
     metrics: tuple[str, ...],
+    output: Path | None,
 ) -> None:
     if baseline is None and (update or against is None):
         raise click.UsageError("give --baseline FILE" + ("" if update else ", or --against GITREF"), ctx)
     if update and (against is not None or seed is not None):
         raise click.UsageError("--update records this version under the scenario's own seed: no --against, --seed", ctx)
+    if update and output is not None:
+        raise click.UsageError("--update compares nothing: no -o", ctx)
     if metrics and not update:
         raise click.UsageError("--metric is recorded by --update; a check looks at what its baseline holds", ctx)
 
 
-def _write(found: Report, junit_file: Path | None, markdown_file: Path | None) -> None:
+def _write(found: Report, output: Path | None, junit_file: Path | None, markdown_file: Path | None) -> None:
     from servesim.report.check import report_markdown
     from servesim.report.junit import junit
 
+    if output is not None:
+        from servesim.cli.output import write_folder
+
+        write_folder(output, {_FILE: json.dumps(found.plain(), indent=2, allow_nan=False) + "\n"})
     if junit_file is not None:
         junit_file.write_text(junit(found), encoding="utf-8")
     if markdown_file is not None:

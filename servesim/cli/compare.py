@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from servesim.experiment.compare import Comparison
     from servesim.scenario.schema import Scenario
 
+_FILES = ("comparison.json", "a.yaml", "b.yaml")
 _EPILOG = """
 \b
 Examples:
@@ -58,6 +59,13 @@ Examples:
     show_default=True,
     help="Of the comparison.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write comparison.json to DIR, with both scenarios: what `servesim report` reads.",
+)
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw the differences (.png or .svg).")
 @click.option(
     "--allow-path",
@@ -83,6 +91,7 @@ def compare(
     metrics: tuple[str, ...],
     workers: int,
     style: str,
+    output: Path | None,
     picture: Path | None,
     allow_paths: tuple[Path, ...],
     quiet: bool,
@@ -95,6 +104,10 @@ def compare(
         raise click.UsageError("compare with what? give a second scenario, or --set-b path=value", ctx)
     if picture is not None:
         _check_picture(ctx, picture)
+    if output is not None:
+        from servesim.cli.output import checked_folder
+
+        checked_folder(output, _FILES)
     first = _loaded(a, overrides, allow_paths)
     second = _loaded(b or a, (*overrides, *overrides_b), allow_paths)
     with steps_bar("runs", enabled=not quiet) as progress:
@@ -109,6 +122,8 @@ def compare(
             workers=workers,
             progress=progress,
         )
+    if output is not None:
+        _write(found, output)
     _show(found, style, picture)
 
 
@@ -131,6 +146,14 @@ def _check_picture(ctx: click.Context, picture: Path) -> None:
         raise click.UsageError(f"--picture {picture}: expected a name that ends in .png or .svg", ctx)
     if not picture.parent.is_dir():
         raise click.UsageError(f"--picture {picture}: there is no folder {picture.parent}", ctx)
+
+
+def _write(found: Comparison, output: Path) -> None:
+    from servesim.cli.output import write_folder
+    from servesim.scenario.dump import to_yaml
+
+    text = json.dumps(found.summary, indent=2, allow_nan=False) + "\n"
+    write_folder(output, dict(zip(_FILES, (text, to_yaml(found.a.scenario), to_yaml(found.b.scenario)), strict=True)))
 
 
 def _show(found: Comparison, style: str, picture: Path | None) -> None:

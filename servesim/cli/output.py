@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from servesim.errors import InputError, Problem
 
 RESULT_FILES = frozenset({"summary.json", "scenario.resolved.yaml", "requests.parquet", "timeseries.parquet"})
+_REPORT = "report.html"
 # What a result may hold besides: a run with retries writes the first, `servesim report` the second.
-OPTIONAL_FILES = frozenset({"attempts.parquet", "report.html"})
+OPTIONAL_FILES = frozenset({"attempts.parquet", _REPORT})
 PICTURE_FILES = frozenset(f"{name}.{style}" for name in ("latency", "timeline", "causes") for style in ("png", "svg"))
 
 
@@ -44,6 +47,32 @@ def checked_file(file: Path, *, force: bool, option: str = "-o") -> Path:
     if fault is not None:
         raise InputError(Problem(f"{option} {file}: {fault}"))
     return file
+
+
+def checked_folder(directory: Path, names: Collection[str]) -> Path:
+    """Return `directory`; InputError if it holds anything but files of these names, or cannot be written."""
+    if directory.exists() and not directory.is_dir():
+        raise InputError(Problem(f"-o {directory}: is a file; expected a directory"))
+    there = sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    strange = [name for name in there if name not in names and name != _REPORT]
+    if strange:
+        raise InputError(Problem(f"-o {directory}: is not (only) an earlier result: it holds {strange[0]!r}"))
+    if (fault := _unwritable(directory.resolve())) is not None:
+        raise InputError(Problem(f"-o {directory}: {fault}"))
+    return directory
+
+
+def write_folder(directory: Path, files: Mapping[str, str]) -> None:
+    """Write text files, each whole or not at all; the page about what was there before is removed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _REPORT).unlink(missing_ok=True)
+    for name, text in files.items():
+        part = directory / f".{name}.{os.getpid()}"
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(directory / name)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _fault(target: Path, force: bool) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from servesim.errors import InputError
 from servesim.experiment.paired import difference_interval
+from servesim.experiment.seeds import replication_seeds
 from servesim.experiment.sweep import Plan, Planned, Swept, plan_points
 from servesim.experiment.sweep_point import EACH, Outcome
 from servesim.metrics.intervals import Interval
@@ -114,6 +115,8 @@ def sensitivity(found: Swept, asked: SensitivityPlan) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "scenario": asked.plan.name,
         "replications": asked.plan.replications,
+        "seeds": replication_seeds(asked.plan.points[0].seed, asked.plan.replications),
+        "key": asked.plan.points[0].key,
         "base": {metric: _mean(base["each"][metric]) for metric in EACH},
         "changes": rows,
         "skipped": [

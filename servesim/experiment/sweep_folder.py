@@ -100,7 +100,7 @@ class SweepFolder:
         for name in _KNOWN - {LOCK, POINTS}:
             (self.directory / name).unlink(missing_ok=True)
 
-    def write(self, name: str, fill: Callable[[Path], None]) -> None:
+    def write(self, name: str, fill: Callable[[Path], object]) -> None:
         """Let `fill` write a file under a temporary name, and move it to its place."""
         target = self.directory / name
         part = target.with_name(target.name + TEMPORARY)

@@ -13,28 +13,28 @@ from servesim.report.markdown import escaped, markdown_table
 from servesim.report.numbers import change, listed
 from servesim.report.table import print_paragraph, rich_table
 
-_MARKS = {0: "PASSED", 3: "FAILED", 4: "OVERLOADED", 5: "INCONCLUSIVE"}
+MARKS = {0: "PASSED", 3: "FAILED", 4: "OVERLOADED", 5: "INCONCLUSIVE"}
 _ORDER = (REGRESSION, INCONCLUSIVE, IMPROVED, OK, SAME)
 
 
 def print_report(report: Report, console: Console) -> None:
     """Print a report; needs 80 columns and no colour."""
     for one in report.scenarios:
-        console.print(f"[bold]{_MARKS[one.exit_code]}[/bold] {escape(one.key)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{MARKS[one.exit_code]}[/bold] {escape(one.key)}", highlight=False, soft_wrap=True)
         grid = verdict_grid(one)
         if grid.rows and not one.identical:
             console.print(rich_table(grid))
         for sentence in sentences(one, report):
             print_paragraph(console, sentence, start="- ")
         console.print()
-    console.print(f"{report.verdict}: {_count(report)}", highlight=False)
+    console.print(f"{report.verdict}: {count_words(report)}", highlight=False)
 
 
 def report_markdown(report: Report) -> str:
     """Return a report as GitHub-flavoured Markdown, ending in a line break."""
-    parts = [f"### servesim check: {report.verdict}", escaped(_count(report))]
+    parts = [f"### servesim check: {report.verdict}", escaped(count_words(report))]
     for one in report.scenarios:
-        parts.append(f"#### {_MARKS[one.exit_code]} {escaped(one.key)}")
+        parts.append(f"#### {MARKS[one.exit_code]} {escaped(one.key)}")
         parts.append("\n".join(f"- {escaped(sentence)}" for sentence in sentences(one, report)))
         grid = verdict_grid(one)
         if grid.rows and not one.identical:
@@ -111,10 +111,11 @@ def _sure(one: Checked, before: str) -> str:
     )
 
 
-def _count(report: Report) -> str:
+def count_words(report: Report) -> str:
+    """Return how many scenarios ended how."""
     total = len(report.scenarios)
     parts = []
-    for code, mark in _MARKS.items():
+    for code, mark in MARKS.items():
         if number := sum(one.exit_code == code for one in report.scenarios):
             parts.append(f"{number} {mark.lower()}")
     return f"{total} scenario{'s' if total > 1 else ''}: {listed(parts)}"

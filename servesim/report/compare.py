@@ -9,12 +9,14 @@ from rich.markup import escape
 
 from servesim.report.grids import PARTS, Grid
 from servesim.report.markdown import escaped, markdown_table
-from servesim.report.numbers import change, number, percent, seconds
+from servesim.report.numbers import change, listed, number, percent, seconds
 from servesim.report.table import print_paragraph, rich_table
 
-_PARTS = {**PARTS, "tail_shape_s": "shape of the tail"}
+PART_TITLES = {**PARTS, "tail_shape_s": "shape of the tail"}
 _SHORT = {"ttft_s": "TTFT", "e2e_s": "E2E"}
 _LEAST_SHOWN = 0.005
+_LEAST_CAUSE = 0.15
+_ROUNDING_S = 1e-9  # sums of parts are right to about that
 
 
 def print_comparison(summary: dict[str, Any], console: Console) -> None:
@@ -25,6 +27,8 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
             console.print()
             console.print(rich_table(grid))
     console.print()
+    for sentence in why_sentences(summary):
+        print_paragraph(console, sentence)
     for sentence in sentences(summary):
         print_paragraph(console, sentence, style="dim")
 
@@ -33,6 +37,7 @@ def comparison_markdown(summary: dict[str, Any]) -> str:
     """Return what `Comparison.summary` holds as GitHub-flavoured Markdown, ending in a line break."""
     parts = [f"### {escaped(comparison_title(summary))}"]
     parts += [markdown_table(grid) for grid in (metrics_grid(summary), why_grid(summary)) if grid.rows]
+    parts += ["\n".join(f"- {escaped(sentence)}" for sentence in why_sentences(summary))] if summary["why"] else []
     parts += [f"*{escaped(sentence)}*" for sentence in sentences(summary)]
     return "\n\n".join(parts) + "\n"
 
@@ -64,16 +69,50 @@ def metrics_grid(summary: dict[str, Any]) -> Grid:
 def why_grid(summary: dict[str, Any]) -> Grid:
     """Return what each part contributes to the change of each latency; parts that are nowhere seen are left out."""
     found = summary["why"]
-    heads = [f"{_SHORT[name.split('.')[0]]} {name.split('.')[1]}" for name in found]
+    heads = [head_title(name) for name in found]
     grid = Grid(("B - A", *heads))
     if not found:
         return grid
     grid.rows.append(("whole change", *(signed(one["change_s"]) for one in found.values())))
-    for part, title in _PARTS.items():
+    for part, title in PART_TITLES.items():
         cells = [one["parts"].get(part) for one in found.values()]
         if any(cell and _seen(cell["change_s"], one) for cell, one in zip(cells, found.values(), strict=True)):
             grid.rows.append((title, *("" if cell is None else signed(cell["change_s"]) for cell in cells)))
     return grid
+
+
+def head_title(name: str) -> str:
+    """Return what `ttft_s.mean` is called."""
+    latency, kind = name.split(".")
+    return f"{_SHORT[latency]} {kind}"
+
+
+def why_sentences(summary: dict[str, Any]) -> list[str]:
+    """Return for each latency what its change comes from: the parts that went the same way, those that count.
+
+    What may be chance (its interval holds 0) is not explained.
+    """
+    return [_why(name, one) for name, one in summary["why"].items()]
+
+
+def _why(name: str, one: dict[str, Any]) -> str:
+    whole = one["change_s"]
+    start = f"{head_title(name)} {signed(whole)}"
+    if abs(whole) < _ROUNDING_S:
+        return f"{head_title(name)}: no change"
+    if one["low_s"] <= 0 <= one["high_s"]:
+        return f"{start}: may be chance"
+    ranked = sorted(one["parts"].items(), key=lambda part: -abs(part[1]["change_s"]))
+    same = [(part, found["change_s"]) for part, found in ranked if found["change_s"] * whole > 0]
+    against = [(part, found["change_s"]) for part, found in ranked if found["change_s"] * whole < 0]
+    causes = [_part(part, value) for part, value in same if abs(value) >= _LEAST_CAUSE * abs(same[0][1])]
+    saved = [_part(part, value) for part, value in against if abs(value) >= _LEAST_CAUSE * abs(whole)]
+    but = f", though {listed(saved)}" if saved else ""
+    return f"{start}: {listed(causes)}{but}"
+
+
+def _part(part: str, value: float) -> str:
+    return f"{PART_TITLES[part]} {signed(value)}"
 
 
 def _seen(change_s: float, one: dict[str, Any]) -> bool:
@@ -113,4 +152,4 @@ def metric_value(metric: str, value: float | None) -> str:
 
 def signed(value_s: float) -> str:
     """Return a change of a time with its sign."""
-    return "0" if value_s == 0 else ("+" if value_s > 0 else "-") + seconds(abs(value_s))
+    return "0" if abs(value_s) < _ROUNDING_S else ("+" if value_s > 0 else "-") + seconds(abs(value_s))

@@ -39,7 +39,7 @@ def test_the_page_can_go_elsewhere_but_not_over_other_files(run, scenario: Path,
 
 
 def test_what_is_no_result_is_said_in_one_line(tmp_path: Path) -> None:
-    for directory, message in ((tmp_path / "none", "there is no such directory"), (tmp_path, "holds no summary.json")):
+    for directory, message in ((tmp_path / "none", "there is no such directory"), (tmp_path, "holds no result")):
         refused = report(directory)
         assert refused.exit_code == 2
         assert message in refused.stderr

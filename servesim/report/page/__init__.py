@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from servesim.errors import InputError
+from servesim.report.page.checking import CHECK_FILE, check_page, read_check
+from servesim.report.page.comparison import COMPARISON_FILE, comparison_page, read_comparison
+from servesim.report.page.planning import PLAN_FILE, plan_page, read_plan
 from servesim.report.page.read import RUN_FILE, read_run
+from servesim.report.page.read_sweep import SENSITIVITY_FILE, SWEEP_FILE, read_sensitivity, read_sweep
 from servesim.report.page.render import MARKER
 from servesim.report.page.run import run_page
+from servesim.report.page.sensitivity import sensitivity_page
+from servesim.report.page.sweep import sweep_page
 
 NAME = "report.html"
 _HEAD_BYTES = 2000
+# A kind of result is told by its file. A folder holds one of them.
+_PAGES: dict[str, Callable[[Path], str]] = {
+    RUN_FILE: lambda directory: run_page(read_run(directory)),
+    SWEEP_FILE: lambda directory: sweep_page(read_sweep(directory)),
+    SENSITIVITY_FILE: lambda directory: sensitivity_page(read_sensitivity(directory)),
+    COMPARISON_FILE: lambda directory: comparison_page(read_comparison(directory)),
+    CHECK_FILE: lambda directory: check_page(read_check(directory)),
+    PLAN_FILE: lambda directory: plan_page(read_plan(directory)),
+}
 
 
 def page(directory: Path) -> str:
     """Return the page about what `directory` holds; the same files give the same text.
 
-    Another kind of result is told apart here by its file, and has a reader and a template of its own, which
-    extends `base.html` and shows its curves as charts (servesim.report.page.charts). Raises InputError if there is no
-    result, or if its files cannot be read.
+    Raises InputError if there is no result, or if its files cannot be read.
     """
     if not directory.is_dir():
         what = "is a file; expected the directory of a result" if directory.exists() else "there is no such directory"
         raise InputError(f"{directory}: {what}")
-    if (directory / RUN_FILE).exists():
-        return run_page(read_run(directory))
-    raise InputError(f"{directory}: holds no {RUN_FILE}; expected a directory that `servesim run -o` wrote")
+    for name, made in _PAGES.items():
+        if (directory / name).exists():
+            return made(directory)
+    raise InputError(
+        f"{directory}: holds no result; expected one of {', '.join(_PAGES)}, which `-o` of run, sweep, "
+        "compare, check and plan writes"
+    )
 
 
 def write_page(path: Path, text: str, *, force: bool = False) -> None:

@@ -14,7 +14,7 @@ from servesim.report.why import BOTTLENECK_WORDS, best_changes, cause_sentences
 
 # From worst to best: the worst of all objectives is the answer.
 Verdict = Literal["missed", "missed here", "overloaded", "unclear", "met here", "met", "not asked"]
-_ORDER: tuple[Verdict, ...] = ("missed", "missed here", "overloaded", "unclear", "met here", "met", "not asked")
+ORDER: tuple[Verdict, ...] = ("missed", "missed here", "overloaded", "unclear", "met here", "met", "not asked")
 _HEADLINES: dict[Verdict, str] = {
     "missed": "No: it misses its SLO",
     "missed here": "No, as far as {runs} can tell",
@@ -73,7 +73,7 @@ class Answer:
 def answer(summary: dict[str, Any], scenario: dict[str, Any]) -> Answer:
     """Return the answer that a summary gives to the objectives of its scenario (parsed scenario.resolved.yaml)."""
     judged = list(_judged(summary, scenario["workload"]["classes"]))
-    worst = min(judged, key=lambda one: _ORDER.index(one.verdict), default=None)
+    worst = min(judged, key=lambda one: ORDER.index(one.verdict), default=None)
     verdict: Verdict = "not asked" if worst is None else worst.verdict
     found = summary["intervals"]["replications"]
     runs = "this one run" if found == 1 else f"these {found} replications"

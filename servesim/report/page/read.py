@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,35 +56,42 @@ class RunFiles:
 
 def read_run(directory: Path) -> RunFiles:
     """Return the files of one run or of replications; InputError says what is missing or broken, and where."""
-    summary = _summary(directory / RUN_FILE)
-    path = directory / _SCENARIO
-    text = _text(path)
+    summary = read_json(directory / RUN_FILE, _VERSION, _NEEDED)
+    scenario, text = read_scenario(directory / _SCENARIO)
+    requests = _table(directory / _REQUESTS, _REQUEST_COLUMNS).sort_values("request_id", ignore_index=True)
+    return RunFiles(summary, scenario, text, requests, _table(directory / _TIMESERIES))
+
+
+def read_json(path: Path, version: int, needed: Sequence[str]) -> dict[str, Any]:
+    """Return a JSON document that servesim wrote; InputError if it is none, of another version, or lacks something."""
+    try:
+        found = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(Problem("is not JSON", file=str(path), line=error.lineno, column=error.colno)) from error
+    if not isinstance(found, dict):
+        raise _fault(path, "is not a result of servesim")
+    if found.get("schema_version") != version:
+        told = found.get("schema_version")
+        raise _fault(path, f"schema_version is {told!r}, this servesim reads {version}; make the result again")
+    if missing := [name for name in needed if name not in found]:
+        raise _fault(path, f"lacks {missing[0]!r}, which it always has")
+    return found
+
+
+def read_scenario(path: Path) -> tuple[dict[str, Any], str]:
+    """Return a scenario that servesim wrote, parsed and as text."""
+    text = read_text(path)
     try:
         scenario = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise _fault(path, "is not YAML") from error
     if not isinstance(scenario, dict) or not isinstance(scenario.get("workload"), dict):
         raise _fault(path, "is not a scenario")
-    requests = _table(directory / _REQUESTS, _REQUEST_COLUMNS).sort_values("request_id", ignore_index=True)
-    return RunFiles(summary, scenario, text, requests, _table(directory / _TIMESERIES))
+    return scenario, text
 
 
-def _summary(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(Problem("is not JSON", file=str(path), line=error.lineno, column=error.colno)) from error
-    if not isinstance(found, dict):
-        raise _fault(path, "is not a summary")
-    if found.get("schema_version") != _VERSION:
-        told = found.get("schema_version")
-        raise _fault(path, f"schema_version is {told!r}, this servesim reads {_VERSION}; run the scenario again")
-    if missing := [name for name in _NEEDED if name not in found]:
-        raise _fault(path, f"lacks {missing[0]!r}, which a run always writes")
-    return found
-
-
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return a text file; InputError if there is none."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -12,6 +12,7 @@ from servesim.report.numbers import number, percent, seconds
 from servesim.report.page.answer import answer
 from servesim.report.page.bars import Bar, queue_bars, split_bars, state_bars
 from servesim.report.page.charts import Chart
+from servesim.report.page.facts import flat
 from servesim.report.page.latency_charts import distribution_charts, over_time_charts
 from servesim.report.page.read import RunFiles
 from servesim.report.page.render import render
@@ -64,7 +65,7 @@ def run_page(files: RunFiles) -> str:
         changes=None if changes is None else changes_grid(changes),
         change_lines=[] if changes is None else change_sentences(changes),
         configuration=files.scenario_text,
-        provenance=list(_flat({"measurement": summary["measurement"], **summary["provenance"]})),
+        provenance=list(flat({"measurement": summary["measurement"], **summary["provenance"]})),
         seeds=(summary.get("replications") or {"seeds": [summary["seed"]]})["seeds"],
     )
 
@@ -102,12 +103,3 @@ def _cell(value: float | None, interval: dict[str, Any], words: Callable[[float 
     if "low" not in interval:
         return words(value)
     return f"{words(value)}\n{words(interval['low'])} to {words(interval['high'])}"
-
-
-def _flat(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the leaves of nested mappings with their dotted places."""
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            yield from _flat(value, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, "-" if tree is None else str(tree)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from servesim.cli import main
 from servesim.experiment.replicate import replicate
 from servesim.experiment.result import Result
 from servesim.experiment.simulate import simulate
@@ -16,6 +18,9 @@ from servesim.report.page import NAME, page, write_page
 from servesim.scenario.load import parse
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+# Root may not have a sandbox, and the page is the project's own; the browser itself asks for nothing.
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+          "--disable-component-update", "--disable-sync"]  # fmt: skip
 # Of one class that asks for an attainment, with enough requests for an interval.
 STEADY = """\
 name: steady
@@ -32,6 +37,62 @@ pools:
 """
 
 
+LOADED = """\
+name: loaded
+seed: 1
+workload:
+  num_requests: 1200
+  classes:
+    chat:
+      arrivals: {kind: poisson, request_rate_rps: 20}
+      prompt_tokens: {kind: lognormal, median_tokens: 200, sigma: 0.6, max_tokens: 2000}
+      output_tokens: {kind: geometric, mean_tokens: 20}
+      slo: {ttft_s: 0.05, attainment: 0.9}
+pools:
+  main:
+    usd_per_gpu_hour: 2.0
+    service_time: {kind: affine, base_s: 0.01, per_token_s: 2e-6}
+    engine: {max_num_seqs: 8}
+"""
+PLAN = """\
+name: small-plan
+scenario: loaded.yaml
+space:
+  engine: {max_num_seqs: [8, 64]}
+  replicas: {least: 1, most: 2}
+"""
+RATE = "workload.classes.chat.arrivals.request_rate_rps"
+DECISIONS = ("line", "grid", "points", "sensitivity", "comparison", "check", "plan")
+
+
+@pytest.fixture(scope="session")
+def decisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the results of DECISIONS: sweeps of three kinds, and of every other command that decides."""
+    root = tmp_path_factory.mktemp("decisions")
+    scenario, base = root / "loaded.yaml", root / "base.yaml"
+    scenario.write_text(LOADED)
+    (root / "plan.yaml").write_text(PLAN)
+
+    def servesim(*arguments: object, code: int = 0) -> str:
+        done = CliRunner().invoke(main, [*map(str, arguments), "--quiet"])
+        assert done.exit_code == code, done.output
+        return done.stdout
+
+    sweep = ("sweep", scenario, "--no-pictures", "--replications", 3)
+    servesim(*sweep, "--vary", f"{RATE}=10,20,30,60", "-o", root / "line")
+    servesim(*sweep, "--vary", f"{RATE}=20,40,80", "--vary", "pools.main.replicas=1,2", "-o", root / "grid")
+    servesim(*sweep, "--vary", "pools.main.engine.scheduler=fcfs,shortest_prompt", "-o", root / "points")
+    servesim("sweep", scenario, "--sensitivity", "--replications", 2, "-o", root / "sensitivity")
+    servesim("compare", scenario, "--set-b", "pools.main.service_time.base_s=0.011", "-o", root / "comparison")
+    servesim("check", scenario, "--baseline", base, "--update", "--replications", 4)
+    scenario.write_text(LOADED.replace("base_s: 0.01,", "base_s: 0.011,"))
+    servesim("check", scenario, "--baseline", base, "-o", root / "check", code=3)
+    scenario.write_text(LOADED)
+    (root / "plan").mkdir()
+    (root / "plan" / "plan.json").write_text(servesim("plan", root / "plan.yaml", "--format", "json"))
+    return root
+
+
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory, two_pools: Result, nothing_completed: Result) -> Path:
     """Return a folder with results: `two_pools`, `nothing`, `steady` and `replications` of it."""
@@ -44,11 +105,11 @@ def results(tmp_path_factory: pytest.TempPathFactory, two_pools: Result, nothing
 
 
 @pytest.fixture
-def copied(results: Path, tmp_path: Path) -> Callable[[str], Path]:
+def copied(results: Path, decisions: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that copies a result, to be broken."""
 
     def copy(name: str) -> Path:
-        return Path(shutil.copytree(results / name, tmp_path / name))
+        return Path(shutil.copytree((decisions if name in DECISIONS else results) / name, tmp_path / name))
 
     return copy
 
@@ -61,18 +122,17 @@ def browser() -> Iterator[object]:
     if path is None:
         pytest.skip("no Chromium is installed; .ci/browser installs one")
     with playwright.sync_playwright() as driver:
-        # Root may not have a sandbox, and the page is the project's own.
-        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        opened = driver.chromium.launch(executable_path=path, args=_FLAGS)
         yield opened
         opened.close()
 
 
 @pytest.fixture
-def written(results: Path, tmp_path: Path) -> Callable[[str], Path]:
+def written(results: Path, decisions: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that writes the page about one of the results and returns its path."""
 
     def write(name: str) -> Path:
-        write_page(tmp_path / NAME, page(results / name))
+        write_page(tmp_path / NAME, page((decisions if name in DECISIONS else results) / name))
         return tmp_path / NAME
 
     return write

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from servesim.report.page import NAME, page, write_page
+from tests.report.page.conftest import DECISIONS
+from tests.report.page.test_decisions import hostile_decision
 from tests.report.page.test_page import HOSTILE, RESULTS, hostile
 
 PHONE, DESK = {"width": 375, "height": 700}, {"width": 1280, "height": 900}
@@ -19,6 +21,9 @@ _INKED = """canvas => {
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return new Set(new Uint32Array(data.buffer)).size > 2;
 }"""
+
+_FITTED = """() => [...document.querySelectorAll(".plot")].every(
+  plot => Math.abs(plot.querySelector(".uplot").clientWidth - plot.clientWidth) < 2)"""
 
 
 @contextmanager
@@ -37,7 +42,7 @@ def opened(browser: Any, path: Path, viewport: dict[str, int], scheme: str = "li
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", [*RESULTS, *DECISIONS])
 def test_it_draws_without_errors_and_fits_a_phone(
     browser: Any, written: Callable[[str], Path], name: str, scheme: str
 ) -> None:
@@ -47,6 +52,9 @@ def test_it_draws_without_errors_and_fits_a_phone(
             for details in view.locator("details").all():
                 details.evaluate("one => { one.open = true; }")
             assert view.evaluate(_OVERFLOW) == 0
+            for group in view.locator("[data-group]").all():
+                group.evaluate("one => { one.hidden = false; }")
+            view.wait_for_function(_FITTED)
             canvases = view.locator(".plot canvas")
             assert canvases.count() == view.locator("figure[data-chart]").count()
             assert all(canvas.evaluate(_INKED) for canvas in canvases.all())
@@ -135,3 +143,81 @@ def test_hostile_names_are_shown_and_not_run(browser: Any, copied: Callable[[str
         assert view.evaluate(_OVERFLOW) == 0
         figure = view.locator("figure[data-chart=distribution-ttft_s]")
         assert figure.locator(".u-series").nth(1).locator(".u-label").inner_text() == HOSTILE
+
+
+def test_points_of_the_frontier_say_what_they_are(browser: Any, written: Callable[[str], Path]) -> None:
+    with opened(browser, written("grid"), DESK) as view:
+        figure = view.locator("figure[data-chart=frontier]")
+        over = figure.locator(".u-over")
+        over.scroll_into_view_if_needed()
+        assert view.locator("#tip").is_hidden()
+        box = over.bounding_box()
+        for part in range(1, 100):  # along the middle: some point is near it
+            view.mouse.move(box["x"] + box["width"] * part / 100, box["y"] + box["height"] / 2)
+            if view.locator("#tip").is_visible():
+                break
+        assert "tokens/s per GPU" in view.locator("#tip").inner_text()
+        assert "replicas" in view.locator("#tip").inner_text()
+        view.mouse.move(5, 5)
+        view.wait_for_function("() => document.getElementById('tip').hidden")
+
+
+def test_percentiles_are_switched_and_lines_hidden_with_their_bands(
+    browser: Any, written: Callable[[str], Path]
+) -> None:
+    with opened(browser, written("grid"), DESK) as view:
+        p50, p99 = (view.locator(f"figure[data-chart=curve-ttft_s-{name}]") for name in ("p50", "p99"))
+        assert p99.is_visible()
+        assert not p50.is_visible()
+        view.locator("[data-view]").first.click()
+        assert p50.is_visible()
+        assert not p99.is_visible()
+        view.wait_for_function(_FITTED.replace(".every(", ".filter(plot => plot.clientWidth).every("))
+        canvas = p50.locator("canvas")
+        before = canvas.evaluate("canvas => canvas.toDataURL()")
+        p50.locator(".u-series").nth(1).locator("th").click()
+        view.wait_for_function(
+            "([canvas, before]) => canvas.toDataURL() !== before", arg=[canvas.element_handle(), before]
+        )
+
+
+def test_intervals_are_shown_with_their_values(browser: Any, written: Callable[[str], Path]) -> None:
+    with opened(browser, written("line"), DESK) as view:
+        figure = view.locator("figure[data-chart=curve-e2e_s]")
+        value = figure.locator(".u-legend .u-value").nth(1)
+        over = figure.locator(".u-over")
+        over.scroll_into_view_if_needed()
+        box = over.bounding_box()
+        view.mouse.move(box["x"] + 2, box["y"] + 40)
+        view.wait_for_function("value => value.textContent !== '-'", arg=value.element_handle())
+        assert " to " in value.inner_text()
+
+
+def test_rows_of_intervals_tell_their_figures(browser: Any, written: Callable[[str], Path]) -> None:
+    for viewport in (PHONE, DESK):
+        with opened(browser, written("comparison"), viewport) as view:
+            track = view.locator(".forest .track[data-tip]").first
+            track.scroll_into_view_if_needed()
+            track.hover()
+            assert view.locator("#tip").inner_text() == track.get_attribute("data-tip")
+            box, dot = track.bounding_box(), track.locator(".dot").bounding_box()
+            assert box["x"] - 6 <= dot["x"] <= box["x"] + box["width"] + 6
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_decisions_print_light_and_unfolded(browser: Any, written: Callable[[str], Path], name: str) -> None:
+    with opened(browser, written(name), DESK, "dark") as view:
+        view.emulate_media(media="print", color_scheme="dark")
+        view.wait_for_function("() => [...document.querySelectorAll('details')].every(one => one.open)")
+        assert view.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert not view.locator("nav").is_visible()
+        assert len(view.pdf(format="A4")) > 10_000
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_hostile_decisions_are_shown_and_not_run(browser: Any, copied: Callable[[str], Path], name: str) -> None:
+    directory = hostile_decision(copied(name))
+    write_page(directory / NAME, page(directory))
+    with opened(browser, directory / NAME, PHONE) as view:
+        assert view.evaluate("window.hit") is None
+        assert view.evaluate(_OVERFLOW) == 0

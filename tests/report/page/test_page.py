@@ -193,11 +193,11 @@ def _write(name: str, text: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (_remove("summary.json"), "holds no summary.json; expected a directory that `servesim run -o` wrote"),
+        (_remove("summary.json"), "holds no result; expected one of summary.json, sweep.json"),
         (_remove("requests.parquet"), "requests.parquet: is missing; the directory does not hold a whole result"),
         (_remove("scenario.resolved.yaml"), "scenario.resolved.yaml: is missing"),
         (_write("summary.json", '{"schema_version": 2,\n oops'), "summary.json:2:2: is not JSON"),
-        (_write("summary.json", "[]"), "summary.json: is not a summary"),
+        (_write("summary.json", "[]"), "summary.json: is not a result of servesim"),
         (_write("summary.json", '{"schema_version": 1}'), "schema_version is 1, this servesim reads 2"),
         (_write("summary.json", '{"schema_version": 2}'), "lacks 'scenario'"),
         (_write("scenario.resolved.yaml", "a: [1"), "scenario.resolved.yaml: is not YAML"),
