@@ -43,12 +43,8 @@ def continuous(lab: Lab) -> list[Finding]:
     loads = {variant: load for (variant, _), load in lab.largest("load-within-target").items()}
     found = []
     for gpu in ("H100", "A100"):
-        most = points[f"{gpu}; backlog"]
         for part in ("80 %", "90 %"):
             runs, case = points[f"{gpu}; continuous at {part}"], f"{part} of the most"
-            share = Ratio(most, runs, "request_throughput_rps")
-            low = float(part.split()[0]) / 100
-            found.append(Finding(gpu, case, "of the most", share, Band(0.95 * low, 1.05 * low), percent=True))
             for size in (8, 16):
                 fixed = points[f"{gpu}; fixed batches of {size}"]
                 for metric, said in (("ttft_s.p99", "p99 TTFT"), ("e2e_s.mean", "mean E2E"), ("e2e_s.p99", "p99 E2E")):

@@ -50,7 +50,9 @@ def _rps(load: Load) -> float:
 def right_size(lab: Lab) -> list[Finding]:
     """Find what the plan's answer saves over its naive choice."""
     found = []
-    plans = lab.plans("right-size", "scenario.workload.classes.chat.arrivals.request_rate_rps", _RATES_RPS)
+    plans = lab.plans(
+        "right-size", "scenario.workload.classes.chat.arrivals.request_rate_rps", _RATES_RPS[:: lab.effort.every_plan]
+    )
     for rate, plan in plans.items():
         best, naive = plan["ranked"][0], plan["naive"]
         unit = best["usd_per_hour"] / best["replicas"]

@@ -34,7 +34,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All judged findings of a claim. A condition holds if all of its findings do, and does not if one surely does not."""
+    """All judged findings of a claim. A condition holds if all of its findings do; it fails if one surely fails."""
 
     key: str
     judged: Sequence[Judged] = field(repr=False)

@@ -51,7 +51,7 @@ class Band:
 
 
 class Figure(Protocol):
-    """A figure that knows its interval at any level, and how wrong service times could make it (a factor, 1: not known)."""
+    """A figure that knows its interval at any level, and by which factor wrong service times could move it."""
 
     def interval(self, level: float) -> Interval:
         """Return the interval that misses with probability `level`."""
@@ -238,7 +238,7 @@ def _of_logs(middle: float, error: float, degrees: int, level: float) -> Interva
 
 @dataclass(frozen=True)
 class Finding:
-    """What is measured (`what`) under which condition (`series` and `case`), and the band in which the claim wants it."""
+    """What is measured (`what`) under which condition (`series`, `case`), and the band in which the claim wants it."""
 
     series: str
     case: str

@@ -24,19 +24,20 @@ _PRECISION = 0.05
 
 @dataclass(frozen=True)
 class Effort:
-    """How many replications a point, and each step of a search for the largest load, has."""
+    """How many replications a point, and each step of a search for the largest load, has; every n-th plan is made."""
 
     points: int
     searches: int
+    every_plan: int = 1
 
 
-FULL = Effort(points=12, searches=6)
-REDUCED = Effort(points=6, searches=4)
+FULL = Effort(points=12, searches=8)
+REDUCED = Effort(points=6, searches=5, every_plan=2)
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The replications of one point. `error` is the 90th percentile of its service times' held-back errors, relative."""
+    """The replications of one point; `error` is the 90th percentile of its service times' held-back errors."""
 
     observations: tuple[Observation, ...]
     error: float

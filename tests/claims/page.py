@@ -17,23 +17,7 @@ from tests.data import ROOT
 PAGE = ROOT / "docs" / "claims.md"
 PICTURES = ROOT / "docs" / "claims"
 VERDICTS = Path(__file__).with_name("verdicts.yaml")
-_BEGIN = """# The field's claims, reproduced
-
-What is commonly said about batching and serving, each with the scenarios that measure it, the figures with their intervals, and a
-verdict that is computed from these. This page, its pictures and `tests/claims/verdicts.yaml` are written by
-`python -m tests.claims --write`; do not edit them. A test in CI measures a reduced form of every claim and fails when a verdict flips.
-
-**How to read it.** All points of a scenario share their random numbers, and ratios are paired by replication. The intervals of one
-claim hold together with 95 % (Bonferroni). A finding is *yes* if its whole interval lies in what is asked, *no* if all of it lies outside,
-else *open*. A condition holds if all of its findings are yes and fails if one is no. The intervals are of the simulation's chance only. Where
-the held-back error of the service times (90th percentile, both sides of a ratio wrong in opposite ways) could change an answer, it has a
-star. None of this says how well the simulator itself matches a server: [calibration.md](calibration.md) and
-[batch-calibration.md](batch-calibration.md) do for the times. A scenario alone is run with
-`servesim sweep scenarios/claims/NAME.yaml`.
-
-| Claim | Verdict |
-|---|---|
-"""
+_HEAD = Path(__file__).with_name("page_head.md")
 
 
 def write(verdicts: Mapping[str, Verdict]) -> None:
@@ -59,7 +43,7 @@ def recorded(verdicts: Mapping[str, Verdict]) -> str:
 def page(verdicts: Mapping[str, Verdict]) -> str:
     """Return the whole page."""
     rows = "".join(f"| [{c.title}](#{_anchor(c.title)}) | {verdicts[c.key].headline} |\n" for c in CLAIMS)
-    return _BEGIN + rows + "".join(_section(claim, verdicts[claim.key]) for claim in CLAIMS)
+    return _HEAD.read_text(encoding="utf-8") + rows + "".join(_section(claim, verdicts[claim.key]) for claim in CLAIMS)
 
 
 def _anchor(title: str) -> str:
