@@ -85,7 +85,7 @@ def test_torch_is_known_to_calibrate_only(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_module_grows_without_bound(path: Path) -> None:
     """About 250 lines is the habit; the two engines are one idea each and need more."""
-    limit = {"continuous.py": 700, "reference.py": 500}.get(path.name, 400)
+    limit = {"continuous.py": 750, "reference.py": 550}.get(path.name, 400)
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
 
 

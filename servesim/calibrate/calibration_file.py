@@ -61,9 +61,15 @@ def calibration_of(
     source: Source,
     model: Model | None = None,
     host_note: str = "",
+    admission_s: float | None = None,
 ) -> Calibration:
-    """Return the calibration file's contents for a fit to `count` measured values."""
-    host, admission_s = fitted.host, fitted.values.get("admission")
+    """Return the calibration file's contents for a fit to `count` measured values.
+
+    `admission_s` is the admission time where it was measured apart from the fit.
+    """
+    host = fitted.host
+    if admission_s is None:
+        admission_s = fitted.values.get("admission")
     known = {} if host is None else {"iteration_s": _short(host.iteration_s), "per_seq_s": _short(host.per_seq_s)}
     errors = {
         where: _by_kind(found, fitted.kinds[where])

@@ -68,7 +68,7 @@ class _Log:
 
     def iterations(self) -> Iterations:
         columns = np.asarray(self.rows, dtype=np.float64).reshape(-1, 7).T
-        return Iterations(*columns, np.zeros(len(self.rows), dtype=np.int64))  # type: ignore[call-arg]
+        return Iterations(*columns, admissions=np.zeros(len(self.rows)), part=np.zeros(len(self.rows), dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)

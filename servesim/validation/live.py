@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from servesim.calibrate.calibration_file import Source, calibration_of
+from servesim.calibrate.calibration_file import Source, calibration_of, reach
 from servesim.calibrate.iteration_fit import Fitted, fit_iterations
 from servesim.calibrate.iterations import Iterations, joined
 from servesim.calibrate.torch_clock import Arrival, LiveClock, ProcessorClock, WallClock
@@ -161,7 +161,7 @@ def calibrated(server: LiveServer, calibrate_on: Sequence[Sequence[Arrival]], ke
     fitted = fit_iterations(rows)
     source = Source("servesim validate live", "live", [], "every iteration of a live server under Poisson traffic")
     admission_s = float(np.median([part.admission_s for part in parts]))
-    calibration = calibration_of(fitted, rows, key, source, admission_s=admission_s)
+    calibration = calibration_of(fitted, len(rows), reach(rows), key, source, admission_s=admission_s)
     settings = server.settings
     times = CalibratedIterationTime(calibration, settings.max_num_batched_tokens, settings.max_num_seqs)
     return Calibrated(rows, fitted, calibration, times, _engine(settings, fitted, admission_s))
