@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,3 +201,38 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 86_400:
         raise click.UsageError(f"--budget: expected a time such as 90s or 10m, got {text!r}")
     return seconds
+
+
+def _list_coverage(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from servesim.calibrate.aiconfigurator import coverage, coverage_lines
+
+        click.echo("\n".join(coverage_lines(coverage())))
+        context.exit()
+
+
+@calibrate.command()
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_coverage, help="List what it covers."
+)
+@target_options
+def aiconfigurator(style: str, **given: Any) -> None:
+    """Compose iterations from NVIDIA's measured operators and fit them: no GPU and no network needed.
+
+    Any model, GPU and engine that the package covers (--list); --model may be its Hugging Face id. Needs the extra
+    `aiconfigurator`.
+    """
+    from servesim.calibrate.aiconfigurator import calibrate_aiconfigurator, config_path, hub_name
+    from servesim.catalog import models
+
+    if given["picture"] is not None:
+        raise click.UsageError("--picture draws measured iterations in time; these are composed")
+    source = hub_name(given["model"])
+    config = None if given["model"] in models() else config_path(source)
+    if config is not None:
+        given["model"] = str(config)
+    target, _ = checked_target(**given)
+    if config is not None:
+        target = replace(target, key=target.key._replace(model=source.rpartition("/")[2].lower()))
+    text, facts = calibrate_aiconfigurator(source, target)
+    finish(target, text, facts, style)
