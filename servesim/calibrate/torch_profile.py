@@ -12,7 +12,7 @@ import numpy as np
 
 from servesim.calibrate.batch_latency import held_back, summary
 from servesim.calibrate.batch_latency import to_yaml as batch_yaml
-from servesim.calibrate.calibration_file import Source, calibration_of, engine_lines, report_lines, write
+from servesim.calibrate.calibration_file import Source, calibration_of, engine_lines, reach, report_lines, write
 from servesim.calibrate.iteration_fit import LEAST_ITERATIONS, fit_iterations
 from servesim.calibrate.iterations import Iterations
 from servesim.calibrate.terms import choose
@@ -176,7 +176,7 @@ def decoder_outcome(plan: Plan, found: Sequence[Measured[IterationPoint]], notes
         "servesim calibrate torch", plan.device.software(), [plan.raw_path], plan.method(), LICENCE, plan.date
     )
     host = "not in the data: the model alone was run, without an engine around it"
-    entry = calibration_of(fitted, rows, key, source, model, host)
+    entry = calibration_of(fitted, len(rows), reach(rows), key, source, model, host)
     between, visits = repeat_scatter(found)
     within = float(np.median([one.spread for one in distinct(found)])) / 1.349  # quartiles to standard deviation
     noise = {"sigma": float(f"{within:.4g}"), "iterations": 1}
