@@ -10,8 +10,7 @@ from typing import Any
 from servesim.errors import InputError
 from servesim.experiment.planning.candidates import with_pool
 from servesim.experiment.planning.excerpt import between, offered, replayed
-from servesim.experiment.planning.load_factor import excess
-from servesim.experiment.planning.observe import Laboratory, Target, targets_of
+from servesim.experiment.planning.observe import Laboratory, Observation, Target, targets_of
 from servesim.experiment.seeds import replication_seeds
 from servesim.scenario.load_plan import LoadedPlan
 from servesim.scenario.measurement import MeasurementSpec, WarmupSpec
@@ -37,9 +36,12 @@ class Window:
     replicas: int | None
 
 
+Replays = list[tuple[int, Scenario]]
+
+
 @dataclass
 class OverTime:
-    """The fewest replicas in each window. Requests of `lead_s` before a window warm it up and are not judged."""
+    """The fewest replicas in each window, as if it began with nothing left over from before."""
 
     scenario: Scenario
     pool: str
@@ -58,31 +60,52 @@ class OverTime:
         last = (block.arrival_s[-1] for _, run in self.runs for block in run.values() if block.arrival_s)
         return max(last, default=0.0)
 
-    def window(self, start_s: float, end_s: float, lead_s: float, near: int) -> Window:
+    def window(self, start_s: float, end_s: float, near: int) -> Window:
         """Return the fewest replicas for one window, looked for from `near` on."""
+        replays, count, busiest = self._stretch(start_s, end_s, 0.0)
+        if not count:
+            return Window(start_s, end_s, 0.0, 0)
+        fewest = self._fewest(lambda size: self._meets(replays, size), busiest, near)
+        return Window(start_s, end_s, count / len(self.runs) / (end_s - start_s), fewest)
+
+    def static(self, windows: list[Window]) -> int:
+        """Return the fewest replicas that, always there, meet the SLO in each window that any number can serve.
+
+        No fewer than the worst window needs by itself; what the time before a window leaves over counts here.
+        """
+        able = [one for one in windows if one.replicas]
+        size = max((one.replicas or 0 for one in able), default=0)
+        most = 2 * size
+        for one in able:
+            replays, _, _ = self._stretch(one.start_s, one.end_s, min(_LEAD_S, one.end_s - one.start_s))
+            while size < most and not self._meets(replays, size):
+                size += 1
+        return size
+
+    def whole(self, near: int) -> int | None:
+        """Return the fewest replicas with which the run as a whole meets the SLO, bad windows and good together."""
+        replays, _, busiest = self._stretch(0.0, math.inf, 0.0)
+        return self._fewest(lambda size: self._meets(replays, size), busiest, near)
+
+    def _stretch(self, start_s: float, end_s: float, lead_s: float) -> tuple[Replays, int, int]:
+        """Return the replays of a stretch, the requests in it, and the most in one run.
+
+        Requests of `lead_s` before it are there, too, but not judged.
+        """
         lead_s = min(lead_s, start_s)
+        count = sum(len(between(block, start_s, end_s).arrival_s) for _, run in self.runs for block in run.values())
         parts = [
             (seed, {name: between(block, start_s - lead_s, end_s) for name, block in run.items()})
             for seed, run in self.runs
         ]
-        judged = sum(len(between(block, start_s, end_s).arrival_s) for _, run in self.runs for block in run.values())
-        if not judged:
-            return Window(start_s, end_s, 0.0, 0)
         parts = [(seed, part) for seed, part in parts if any(block.arrival_s for block in part.values())]
-        busiest = max(sum(len(block.arrival_s) for block in part.values()) for _, part in parts)
+        busiest = max((sum(len(block.arrival_s) for block in part.values()) for _, part in parts), default=0)
         measurement = MeasurementSpec(warmup=WarmupSpec(time_s=lead_s))
         replays = [
             (seed, replayed(self.scenario, part).model_copy(update={"measurement": measurement}))
             for seed, part in parts
         ]
-        fewest = self._fewest(lambda size: self._meets(replays, size), busiest, near)
-        return Window(start_s, end_s, judged / len(self.runs) / (end_s - start_s), fewest)
-
-    def whole(self, near: int) -> int | None:
-        """Return the fewest replicas with which the run as a whole meets the SLO, bad windows and good together."""
-        replays = [(seed, replayed(self.scenario, run)) for seed, run in self.runs]
-        busiest = max(sum(len(block.arrival_s) for block in run.values()) for _, run in self.runs)
-        return self._fewest(lambda size: self._meets(replays, size), busiest, near)
+        return replays, count, busiest
 
     @staticmethod
     def _fewest(meets: Callable[[int], bool], most: int, near: int) -> int | None:
@@ -104,16 +127,23 @@ class OverTime:
             low, high = (low, middle) if meets(middle) else (middle, high)
         return high
 
-    def _meets(self, replays: list[tuple[int, Scenario]], size: int) -> bool:
+    def _meets(self, replays: Replays, size: int) -> bool:
         seen = self.laboratory.run_each([(self._of_size(scenario, size), seed) for seed, scenario in replays])
-        for target in self.targets:
-            have = [one for one in seen if target.name in one.offered]
-            if have and excess(have, target, list(range(len(have)))) > 0:
-                return False
-        return True
+        return all(_holds([one for one in seen if target.name in one.offered], target) for target in self.targets)
 
     def _of_size(self, scenario: Scenario, size: int) -> Scenario:
         return with_pool(scenario, self.pool, scenario.pools[self.pool].model_copy(update={"replicas": size}))
+
+
+def _holds(seen: list[Observation], target: Target) -> bool:
+    """Say whether a target is met by all requests together; one of which there are none is."""
+    if target.attainment is None:
+        assert target.itl_s is not None
+        gaps = [gap for one in seen if not math.isnan(gap := one.itl_s[target.name])]
+        return not gaps or math.fsum(gaps) / len(gaps) <= target.itl_s
+    count = sum(one.offered[target.name] for one in seen)
+    good = sum(one.good[target.name] for one in seen)
+    return good >= target.attainment * count * (1 - 1e-12)
 
 
 def over_time(
@@ -144,21 +174,26 @@ def over_time(
     near = 1
     for index in range(count):
         bounds = index * width_s, (index + 1) * width_s
-        windows.append(looked.window(*bounds, min(width_s, _LEAD_S), near))
+        windows.append(looked.window(*bounds, near))
         near = windows[-1].replicas or near
-    peak = max((one.replicas for one in windows if one.replicas is not None), default=0)
-    whole = looked.whole(peak) if peak else None
-    return _answer(loaded, windows, width_s, whole, laboratory, number)
+    static = looked.static(windows)
+    whole = looked.whole(static) if static else None
+    return _answer(loaded, windows, width_s, (static, whole), laboratory, number)
 
 
 def _answer(
-    loaded: LoadedPlan, windows: list[Window], width_s: float, whole: int | None, laboratory: Laboratory, number: int
+    loaded: LoadedPlan,
+    windows: list[Window],
+    width_s: float,
+    always: tuple[int, int | None],
+    laboratory: Laboratory,
+    number: int,
 ) -> dict[str, Any]:
     found = next(one for one in resolve(loaded.scenario).pools if one.name == loaded.pool)
     gpus = max(found.plan.gpus_per_replica, 1)
     hours = width_s / 3600
     known = [one.replicas for one in windows if one.replicas is not None]
-    peak = max(known, default=0)
+    peak, whole = always
     price = found.usd_per_gpu_hour
 
     def sized(mean_replicas: float) -> dict[str, float | None]:
