@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import servesim
+from servesim.deploy.overlay import said
 from servesim.registry import Spec, families, kinds
 from servesim.scenario.document import parse_document, plain
 from servesim.scenario.document_text import read_text
@@ -46,8 +47,9 @@ def fingerprint(
     file: Path,
     provenance: Mapping[str, Any],
     package: Path = PACKAGE,
+    deployed: Sequence[str] = (),
 ) -> Fingerprint:
-    """Return what a run of `scenario`, read from `file`, rests on.
+    """Return what a run of `scenario`, read from `file` with pools as `deployed`, rests on.
 
     `provenance` is a summary's. `package` is the folder of the servesim that ran it: another one has the sources of
     policies at the same places.
@@ -55,7 +57,7 @@ def fingerprint(
     return Fingerprint(
         servesim=provenance["servesim"],
         code=_code(package),
-        scenario=_scenario(scenario, file),
+        scenario=_scenario(scenario, file, deployed),
         calibration=_calibration(provenance["service_times"], package),
         policies={name: _sources(cls, package) for name, cls in sorted(_used(scenario).items())},
         engine={name: str(value) for name, value in provenance["engine_semantics"].items()},
@@ -162,7 +164,7 @@ def _parts(value: Any) -> Iterator[Any]:
             yield from _parts(item)
 
 
-def _scenario(scenario: Scenario, file: Path) -> str:
+def _scenario(scenario: Scenario, file: Path, deployed: Sequence[str]) -> str:
     root = parse_document(read_text(file, str(file)), str(file)).root
     document = {key: value for key, value in plain(root).items() if key not in _NOT_COMPARED}
     files = [
@@ -172,7 +174,8 @@ def _scenario(scenario: Scenario, file: Path) -> str:
         if isinstance(found := getattr(part, key, None), str) and Path(found).is_absolute()
     ]
     contents = (content for path in files for content in _contents(path))
-    return digest([json.dumps(document, sort_keys=True).encode(), *contents])
+    flags = [json.dumps(said(source, scenario), sort_keys=True).encode() for source in deployed]
+    return digest([json.dumps(document, sort_keys=True).encode(), *contents, *flags])
 
 
 def _contents(path: Path) -> Iterator[bytes]:

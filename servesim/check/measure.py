@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from servesim.check.fingerprint import Fingerprint, digest_of, fingerprint
+from servesim.deploy.overlay import with_deployed
 from servesim.errors import InputError
 from servesim.experiment.precision import metric_paths, number_at
 from servesim.experiment.simulate import simulate
@@ -53,9 +55,9 @@ class Measurer(Protocol):
 class Here:
     """The scenario in a file, run in this process by this servesim."""
 
-    def __init__(self, file: Path, allow_paths: tuple[Path, ...] = ()) -> None:
-        self.file = file
-        self.scenario: Scenario = load(file, allow_paths=allow_paths)
+    def __init__(self, file: Path, allow_paths: tuple[Path, ...] = (), deployed: Sequence[str] = ()) -> None:
+        self.file, self._deployed = file, deployed
+        self.scenario: Scenario = with_deployed(load(file, allow_paths=allow_paths), deployed)
 
     def run(self, seed: int) -> Replication:
         """Run one replication; what is wrong with the scenario is said with line and column."""
@@ -68,4 +70,4 @@ class Here:
 
     def made_from(self, replication: Replication) -> Fingerprint:
         """Return what a replication rests on."""
-        return fingerprint(self.scenario, self.file, replication.numbers["provenance"])
+        return fingerprint(self.scenario, self.file, replication.numbers["provenance"], deployed=self._deployed)

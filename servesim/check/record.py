@@ -23,12 +23,14 @@ def update(
     replications: int | None = None,
     metrics: Sequence[str] = (),
     allow_paths: Sequence[str | Path] = (),
+    deployed: Sequence[str] = (),
     progress: Told | None = None,
 ) -> None:
     """Write what `scenarios` measure now to `baseline`; thresholds, assertions and other scenarios in it stay.
 
     Recorded are the headline metrics, attainments, those that were recorded before or that an assertion is about, and
-    `metrics`. `replications` as before unless given, else 20. Raises InputError.
+    `metrics`. `replications` as before unless given, else 20. Pools run as `deployed` (see
+    `servesim.deploy.overlay.with_deployed`). Raises InputError.
     """
     file = Path(baseline)
     if not file.parent.is_dir():
@@ -40,7 +42,7 @@ def update(
     for path in map(Path, scenarios):
         key = key_of(path, file)
         old = records.get(key)
-        here = Here(path, tuple(map(Path, allow_paths)))
+        here = Here(path, tuple(map(Path, allow_paths)), deployed)
         number = replications or (len(old.seeds) if old else REPLICATIONS)
         records[key] = _record(here, _runs(here, number, progress), old, metrics)
     save_baseline(found.model_copy(update={"scenarios": records}), file)

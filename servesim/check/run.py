@@ -90,6 +90,7 @@ def check(
     replications: int | None = None,
     budget_s: float | None = None,
     allow_paths: Sequence[str | Path] = (),
+    deployed: Sequence[str] = (),
     progress: Told | None = None,
 ) -> Report:
     """Run scenarios and compare them with `baseline`, a file, or with the git revision `against`.
@@ -97,9 +98,12 @@ def check(
     With `against` only thresholds and assertions are taken from the baseline, which may be left out. Replications have
     the baseline's number and seeds, and are paired with them, unless `seed` or the scenario's own says otherwise; then
     they are independent, and UNPAIRED times as many. `budget_s` is the CPU time of all, spread over the scenarios: what
-    is not run by then is left out. Raises InputError.
+    is not run by then is left out. Pools run as `deployed` (see `servesim.deploy.overlay.with_deployed`), whatever the
+    files say of them. Raises InputError.
     """
     paths = _distinct(scenarios)
+    if deployed and against is not None:
+        raise InputError("deployed: is compared with a baseline, not with another revision")
     if (baseline is None) == (against is None) and baseline is None:
         raise InputError("check against what? give a baseline file, or a git revision")
     if budget_s is not None and not budget_s > 0:
@@ -112,7 +116,7 @@ def check(
     with ExitStack() as stack:
         theres = _theres(stack, paths, against, allowed) if against is not None else [None] * len(paths)
         cases = [
-            _case(path, there, found, file, seed, replications, allowed)
+            _case(Here(path, allowed, deployed), there, found, file, seed, replications)
             for path, there in zip(paths, theres, strict=True)
         ]
         _run(cases, budget_s, progress)
@@ -140,15 +144,14 @@ def _theres(stack: ExitStack, paths: list[Path], ref: str, allowed: tuple[Path, 
 
 
 def _case(
-    path: Path,
+    here: Here,
     there: There | None,
     found: Baseline,
     file: Path | None,
     seed: int | None,
     replications: int | None,
-    allowed: tuple[Path, ...],
 ) -> _Case:
-    here = Here(path, allowed)
+    path = here.file
     first = here.scenario.seed if seed is None else seed
     if file is None:
         seeds = replication_seeds(first, replications or REPLICATIONS)

@@ -24,6 +24,7 @@ Examples:
   servesim check chat.yaml --baseline servesim-baseline.yaml
   servesim check scenarios/*.yaml --baseline base.yaml --junit check.xml --markdown "$GITHUB_STEP_SUMMARY"
   servesim check chat.yaml --against origin/main --budget 5m
+  servesim check chat.yaml --deployed docker-compose.yaml --baseline servesim-baseline.yaml
 
 \b
 Exit codes: 0 no regression, and any that matters would have been seen; 2 bad input; 3 a regression, or a limit
@@ -65,6 +66,12 @@ def _as_seconds(_context: click.Context, _parameter: click.Parameter, value: str
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True, help="On stdout."
 )
 @click.option(
+    "--deployed",
+    multiple=True,
+    metavar="[POOL=]FILE",
+    help="Run the pool as this command, docker-compose, Helm values or Deployment file says, not as the scenario does.",
+)
+@click.option(
     "--allow-path",
     "allow_paths",
     multiple=True,
@@ -89,6 +96,7 @@ def check(
     junit_file: Path | None,
     markdown_file: Path | None,
     style: str,
+    deployed: tuple[str, ...],
     allow_paths: tuple[Path, ...],
     quiet: bool,
 ) -> None:
@@ -98,6 +106,10 @@ def check(
     from servesim.cli.progress import steps_bar
 
     _check_usage(ctx, baseline, update, against, seed, metrics, output)
+    if deployed:
+        if against is not None:
+            raise click.UsageError("--deployed is for --baseline: another revision may be deployed otherwise", ctx)
+        _say_differences(scenarios, deployed, allow_paths)
     for file in (junit_file, markdown_file):
         if file is not None and not file.parent.is_dir():
             raise click.UsageError(f"{file}: there is no folder {file.parent}", ctx)
@@ -114,6 +126,7 @@ def check(
                 replications=replications,
                 metrics=metrics,
                 allow_paths=allow_paths,
+                deployed=deployed,
                 progress=progress,
             )
             click.echo(f"{baseline}: recorded {', '.join(map(str, scenarios))}")
@@ -126,11 +139,23 @@ def check(
             replications=replications,
             budget_s=budget_s,
             allow_paths=allow_paths,
+            deployed=deployed,
             progress=progress,
         )
     _write(found, output, junit_file, markdown_file)
     _show(found, style)
     ctx.exit(found.exit_code)
+
+
+def _say_differences(scenarios: tuple[Path, ...], deployed: tuple[str, ...], allow_paths: tuple[Path, ...]) -> None:
+    """Say on stderr what is deployed otherwise than a scenario says."""
+    from servesim.deploy.overlay import differences, with_deployed
+    from servesim.scenario.load import load
+
+    for file in scenarios:
+        scenario = load(file, allow_paths=allow_paths)
+        for difference in differences(scenario, with_deployed(scenario, deployed)):
+            click.echo(f"{file}: {difference}", err=True)
 
 
 def _check_usage(

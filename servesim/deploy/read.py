@@ -43,14 +43,19 @@ class Deployed:
 
 
 def read(text: str) -> Deployed:
-    """Return what a command line says, or a YAML file that holds one: Helm values, docker-compose, a Deployment.
+    """Return what a command line says, or a file with one: a script, Helm values, docker-compose, a Deployment.
 
-    Raises InputError if neither can be read.
+    Raises InputError if none can be read.
     """
     path = Path(text)
-    if "\n" not in text and len(text) < 1000 and path.suffix in (".yaml", ".yml"):
+    short = "\n" not in text and len(text) < 1000
+    is_yaml = path.suffix in (".yaml", ".yml")
+    if short and (is_yaml or path.is_file()):
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            written = path.read_text(encoding="utf-8")
+            if not is_yaml:
+                return read_command(written)
+            content = yaml.safe_load(written)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--from {text}: cannot be read: {error}") from None
         except yaml.YAMLError as error:

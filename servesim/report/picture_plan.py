@@ -74,6 +74,7 @@ def placement(figure: Figure, found: dict[str, Any]) -> bool:
                 left += gpus
     panel.set_yticks(range(len(shown)), [f"{gpu} {node + 1}" for gpu, node, _ in shown])
     panel.invert_yaxis()
+    panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(visible=False)
     more = f"; {len(rows) - len(shown)} more nodes" if len(rows) > len(shown) else ""
     panel.set_xlabel(f"GPUs of the node, one box a replica{more}")
