@@ -19,7 +19,7 @@ from servesim.scenario.schema import Scenario
 from tests.data import ROOT
 
 SCENARIOS = ROOT / "scenarios" / "claims"
-_PRECISION = 0.05
+_PRECISION, _STRIDE = 0.05, 1.25
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,8 @@ def _replicated(scenario: Scenario, seed: int, number: int) -> list[Observation]
 
 
 def _largest(scenario: Scenario, seed: int, number: int) -> Load:
-    found = largest_load(Laboratory(seed, 1, None), scenario, targets_of(scenario, 0.95), number, _PRECISION)
+    targets = targets_of(scenario, 0.95)
+    found = largest_load(Laboratory(seed, 1, None), scenario, targets, number, _PRECISION, stride=_STRIDE)
     rate = sum(one.arrivals.request_rate_rps for one in scenario.workload.classes.values())  # type: ignore[attr-defined]
     return Load(found, rate, number, error_of(scenario))
 
