@@ -20,7 +20,9 @@ class Arrival:
 
 
 class LiveClock(Protocol):
-    """Time for a server, and the requests that have come by then."""
+    """Time for a server, and the requests that have come by then; `name` is what people call it."""
+
+    name: str
 
     def start(self, trace: Sequence[Arrival]) -> None:
         """Begin at time 0, with these requests to come in order of time."""
@@ -34,6 +36,8 @@ class LiveClock(Protocol):
 
 class WallClock:
     """Real time. A thread of its own sends the requests, as clients would, whatever the server does."""
+
+    name = "real time"
 
     def start(self, trace: Sequence[Arrival]) -> None:
         """Begin, and start the client."""
@@ -69,6 +73,8 @@ class ProcessorClock:
     core alone. Shared caches and clock frequencies still let neighbours be felt.
     """
 
+    name = "processor time"
+
     def start(self, trace: Sequence[Arrival]) -> None:
         """Begin."""
         self._to_come = list(reversed(trace))
@@ -86,3 +92,7 @@ class ProcessorClock:
         while self._to_come and self._to_come[-1].time_s <= self.now_s():
             found.append(self._to_come.pop())
         return found
+
+
+CLOCKS: dict[str, type[LiveClock]] = {"wall": WallClock, "cpu": ProcessorClock}
+"""Clocks by the name that the command line gives them."""

@@ -110,8 +110,8 @@ def _plan(model: str, given: dict[str, Any]) -> Any:
     if given.pop("tp") > 1:
         raise InputError(
             "--tp: tensor parallelism is not measured here: Transformers splits a model over GPUs only while it loads "
-            "a stored checkpoint (from_pretrained with tp_plan), and this profile has none. Measure a server of several "
-            "GPUs with servesim calibrate vllm-log"
+            "a stored checkpoint (from_pretrained with tp_plan), and this profile has none. Measure a server of "
+            "several GPUs with servesim calibrate vllm-log"
         )
     subject = subject_of(model, given.pop("prompt_tokens"), given.pop("output_tokens"))
     limits = ("max_num_seqs", "max_context", "max_prefill_tokens")

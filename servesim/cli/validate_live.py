@@ -99,6 +99,7 @@ def live(
 def _validate(
     subject: Subject, on: Device, dtype: str, clock: str, seconds: float, seed: int, show: Callable[..., None] | None
 ) -> Live:
+    from servesim.calibrate.torch_clock import CLOCKS
     from servesim.calibrate.torch_live import Transformer
     from servesim.calibrate.torch_server import ServerSettings
     from servesim.catalog.calibrations import Key
@@ -110,7 +111,7 @@ def _validate(
     computer.warm_up()
     assert subject.entry is not None
     key = Key(subject.name, on.name(), "torch", 1, dtype, dtype)
-    server = LiveServer(computer, subject.entry.vocab, settings, clock, show)
+    server = LiveServer(computer, subject.entry.vocab, settings, CLOCKS[clock], show)
     return validated(server, seconds, key, seed)
 
 

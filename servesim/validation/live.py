@@ -16,7 +16,7 @@ import numpy as np
 from servesim.calibrate.calibration_file import Source, calibration_of, reach
 from servesim.calibrate.iteration_fit import Fitted, fit_iterations
 from servesim.calibrate.iterations import Iterations, joined
-from servesim.calibrate.torch_clock import Arrival, LiveClock, ProcessorClock, WallClock
+from servesim.calibrate.torch_clock import Arrival, LiveClock
 from servesim.calibrate.torch_server import Computer, Served, Server, ServerSettings
 from servesim.catalog.calibrations import Calibration, Key
 from servesim.engine.settings import EngineSettings
@@ -138,18 +138,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class LiveServer:
-    """A computer that is warm, its vocabulary, limits, and the clock ("wall" or "cpu") its servers live by."""
+    """A computer that is warm, its vocabulary, limits, and what makes the clocks its servers live by."""
 
     computer: Computer
     vocab: int
     settings: ServerSettings
-    clock: str
+    clock: Callable[[], LiveClock]
     progress: Progress | None = None
 
     def serve(self, what: str, trace: Sequence[Arrival]) -> Served:
         """Return what a fresh server makes of `trace`; `what` names it to whoever watches."""
-        clock: LiveClock = WallClock() if self.clock == "wall" else ProcessorClock()
-        server = Server(self.computer, self.settings, Fcfs().live(), clock, self.vocab)
+        server = Server(self.computer, self.settings, Fcfs().live(), self.clock(), self.vocab)
         progress = self.progress
         return server.serve(trace, None if progress is None else lambda done, of: progress(what, done, of))
 
@@ -195,7 +194,9 @@ def validated(server: LiveServer, known: Calibrated, trace: Sequence[Arrival]) -
     first = served[0].iterations
     busy = float(np.sum(first.device_s + first.host_s)) / measured[0].makespan_s
     errors = _errors(measured, predicted, with_speed, own_times)
-    return Live(errors, known.calibration, known.fitted, known.rows, measured, predicted, speed, busy, server.clock)
+    return Live(
+        errors, known.calibration, known.fitted, known.rows, measured, predicted, speed, busy, server.clock().name
+    )
 
 
 def _engine(settings: ServerSettings, fitted: Fitted, admission_s: float) -> EngineSettings:
