@@ -26,15 +26,22 @@ def runs_words(summary: dict[str, Any]) -> str:
 def interval_grid(summary: dict[str, Any]) -> Grid:
     """Return the intervals of all classes together; a table without rows where there is none."""
     every = summary.get("intervals", {}).get("classes", {}).get("all", {})
-    grid = Grid(("95 % interval", "mean", "p99"))
+    model = _model_errors(summary)
+    grid = Grid(("95 % interval", "mean", "p99", *(("model error",) if model else ())))
     for title, key in _LATENCIES.items():
         cells = tuple(_range(every.get(key, {}).get(kind), seconds) for kind in ("mean", "p99"))
         if any(cell not in ("", "none") for cell in cells):
-            grid.rows.append((title, *cells))
+            grid.rows.append((title, *cells, *((model.get(key, ""),) if model else ())))
     for title, (key, words) in _RATES.items():
         if (cell := _range(every.get(key), words)) not in ("", "none"):
-            grid.rows.append((title, cell, ""))
+            grid.rows.append((title, cell, "", *(("",) if model else ())))
     return grid
+
+
+def _model_errors(summary: dict[str, Any]) -> dict[str, str]:
+    """Return the model's own median error of each latency, as text; empty where none is known."""
+    error = (summary.get("intervals", {}).get("calibration") or {}).get("nearest") or {}
+    return {key: f"± {percent(error[key]['median'])}" for key in _LATENCIES.values() if key in error}
 
 
 def _range(interval: dict[str, Any] | None, words: Callable[[float | None], str]) -> str:
@@ -106,7 +113,7 @@ def calibration_words(error: dict[str, Any] | None) -> str:
         return "calibration error unknown"
     relative = error["relative"]
     if error["of"] == "runs":
-        return f"calibration error ± {percent(relative)} of whole runs"
+        return f"model error ± {percent(relative)} of E2E, on {error['nearest']['nearest']}"
     if error["of"] == "iterations" and relative is not None:
         return f"calibration error ± {percent(relative)} of an iteration, of whole runs unknown"
     if error["of"] == "estimate":

@@ -138,7 +138,10 @@ def _doubt(doubt: dict[str, Any], best: dict[str, Any]) -> str:
         + (end["reason"] if end.get("reason") else f"{end['size']}" if end["size"] else "more than the space has")
         for end in doubt["ends"]
     )
-    what = "the estimate of iteration times" if doubt["of"] == "estimate" else "the calibration's error"
+    what = {
+        "estimate": "the estimate of iteration times",
+        "validated deployments": "the model's error on the nearest validated deployments",
+    }.get(doubt["of"], "the calibration's error")
     verdict = "HANGS on" if doubt["hangs_on_it"] else "does not hang on"
     return f"The first needs {size}; this {verdict} {what} ({ends})."
 

@@ -48,6 +48,19 @@ def _whole(found: dict[str, Any]) -> tuple[str, str]:
     if found["clock"] == "client":
         clock += f" (network {seconds(found['network_s'])}, assumed)"
     error = found["end_to_end"]
-    if error is None:
-        return clock, "end-to-end: not validated for this deployment"
-    return clock, f"end-to-end error {percent(error)}"
+    return clock, "end-to-end: no validated deployment is near" if error is None else f"end-to-end {error_words(error)}"
+
+
+def error_words(error: dict[str, Any]) -> str:
+    """Return the errors of the nearest validated deployments, and which those are."""
+    parts = [f"{title} {_pair(error[key])}" for key, title in _TITLES.items() if key in error]
+    names = error["deployments"]
+    which = names[0] if len(names) == 1 else f"{len(names)} deployments, such as {names[0]}"
+    return f"error, median (p90): {', '.join(parts)}, on {error['nearest']}: {which}"
+
+
+_TITLES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E"}
+
+
+def _pair(error: dict[str, float]) -> str:
+    return f"{percent(error['median'])} ({percent(error['p90'])})"

@@ -7,7 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from servesim.validation.book import collect, compare, dumps
+import yaml
+
+from servesim.validation.book import Section, collect, compare, dumps
 from servesim.validation.page import page
 
 
@@ -17,6 +19,7 @@ def main() -> int:
     parser.add_argument("data", type=Path, help="folder of the measured data, with `validation/` in it")
     parser.add_argument("--report", type=Path, help="write the page here, and its pictures beside it")
     parser.add_argument("--figures", type=Path, help="write the figures here")
+    parser.add_argument("--errors", type=Path, help="write the errors that results of these deployments carry here")
     parser.add_argument("--gate", type=Path, help="compare with the figures committed here")
     parser.add_argument("--only", action="append", default=[], metavar="SECTION", help="only this section; repeatable")
     options = parser.parse_args()
@@ -30,7 +33,18 @@ def main() -> int:
                 write(options.report.parent / name)
     if options.figures:
         options.figures.write_text(dumps(figures, targets), encoding="utf-8")
+    if options.errors:
+        options.errors.write_text(errors_yaml(sections), encoding="utf-8")
     return gate(options.gate, figures, targets, bool(options.only)) if options.gate else 0
+
+
+def errors_yaml(sections: dict[str, Section]) -> str:
+    """Return the text of servesim/catalog/validation/errors.yaml."""
+    entries = [error.model_dump(exclude_none=True) for one in sections.values() for error in one.errors]
+    head = (
+        "# Written by `python -m servesim.validation DATA --errors FILE`: errors of whole runs, docs/validation.md.\n"
+    )
+    return head + str(yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, width=120))
 
 
 def gate(path: Path, figures: dict[str, float], targets: dict[str, float], partly: bool) -> int:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module, util
 from pathlib import Path
+
+import numpy as np
+
+from servesim.catalog.model_errors import DeploymentError, MetricError
 
 # A figure has moved if it differs from the committed one by more than what another machine's rounding does.
 ROUNDING = 0.0005
@@ -30,14 +34,22 @@ SECTIONS = (
 class Section:
     """One part of the book: its text, its figures (errors as shares) and the targets some of them have.
 
-    `pictures` maps a file name (`validation-*.png`) to what writes that picture to a path.
+    `pictures` maps a file name (`validation-*.png`) to what writes that picture to a path. `errors` are what results of
+    the deployments validated here, and of those near them, carry as the model's error.
     """
 
     title: str
     markdown: str
     figures: dict[str, float]
     targets: dict[str, float] = field(default_factory=dict)
-    pictures: dict[str, Callable[[Path], None]] = field(default_factory=dict)
+    pictures: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    errors: list[DeploymentError] = field(default_factory=list)
+
+
+def metric_error(errors: Sequence[float]) -> MetricError:
+    """Return median and 90th percentile of |errors|, rounded for a file."""
+    median, p90 = np.quantile(np.abs(errors), [0.5, 0.9])
+    return MetricError(median=float(f"{median:.3g}"), p90=float(f"{p90:.3g}"))
 
 
 def collect(data: Path, only: tuple[str, ...] = ()) -> Iterator[tuple[str, Section]]:

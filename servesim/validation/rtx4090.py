@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from servesim.catalog.examples import example
+from servesim.catalog.model_errors import METRICS, DeploymentError, MetricError
 from servesim.scenario.load import parse
-from servesim.validation.book import Section
+from servesim.validation.book import Section, metric_error
 from servesim.validation.errors import Row, per_request, table
 from servesim.validation.explain import Explanation, explain
 from servesim.validation.measured import read_measured
@@ -42,7 +43,18 @@ def section(data: Path) -> Section:
     def picture(path: Path) -> None:
         measured_against_simulated(measured, simulated, path)
 
-    return Section("vLLM on an RTX 4090", text, figures, targets, {"validation-rtx4090.png": picture})
+    errors = [
+        DeploymentError(backend="vllm", gpu="rtx_4090", model="llama-3.1-8b", rows=4, source=_SOURCE, **_errors(rows))
+    ]
+    pictures = {"validation-rtx4090.png": picture}
+    return Section("vLLM on an RTX 4090", text, figures, targets, pictures, errors)
+
+
+_SOURCE = "LLMServingSim's run of 300 ShareGPT conversations, vLLM 0.19; nothing tuned"
+
+
+def _errors(rows: list[Row]) -> dict[str, MetricError]:
+    return {name: metric_error([row.error for row in rows if row.metric.startswith(name)]) for name in METRICS}
 
 
 _TEXT = f"""vLLM 0.19 served 300 ShareGPT conversations arriving within half a minute (LLMServingSim, MIT; `queued_ts`

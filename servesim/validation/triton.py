@@ -17,7 +17,8 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 
 from servesim.catalog.batch_calibrations import batch_calibrations
 from servesim.catalog.entries import parse_yaml
-from servesim.validation.book import Section
+from servesim.catalog.model_errors import DeploymentError
+from servesim.validation.book import Section, metric_error
 from servesim.validation.runs import Floats
 from servesim.validation.triton_replay import Tuned, latency_s
 from servesim.validation.triton_rows import Deployment, deployments
@@ -96,7 +97,23 @@ def section(data: Path) -> Section:
         lines.append(
             f"| {name} | {len(errors)} | {' | '.join(cells)} | {tuned.contention:.2f} | {tuned.per_item:.2f} |"
         )
-    return Section("Triton's dynamic batcher", "\n".join(lines), figures, {"triton.latency.median": TARGET})
+    title = "Triton's dynamic batcher"
+    return Section(title, "\n".join(lines), figures, {"triton.latency.median": TARGET}, errors=_errors(blind))
+
+
+def _errors(blind: dict[str, list[float]]) -> list[DeploymentError]:
+    """Return the errors of the shipped batch times as they are: what a scenario gets that tunes nothing."""
+    by_place: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for name, errors in blind.items():
+        model, gpu, _ = name.split("/")
+        by_place[model, gpu] += errors
+    source = "closed loops of NVIDIA DeepLearningExamples; the shipped batch times untuned"
+    return [
+        DeploymentError(
+            backend="triton", gpu=gpu, model=model, rows=len(errors), source=source, e2e_s=metric_error(errors)
+        )
+        for (model, gpu), errors in by_place.items()
+    ]
 
 
 _TEXT = """Closed loops of 1 to 256 clients before a dynamic batcher (NVIDIA DeepLearningExamples: vision, speech,

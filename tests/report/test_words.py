@@ -97,16 +97,17 @@ def test_validation_says_what_is_measured_assumed_or_left_out(two_pools: Result)
     lines = validation_lines(two_pools.summary)
     assert lines == [
         "first: service times: given by the scenario (affine), not validated; host time: assumed (2 ms per iteration); "
-        "clock: client (network 30 ms, assumed); end-to-end: not validated for this deployment",
+        "clock: client (network 30 ms, assumed); end-to-end: no validated deployment is near",
         "second: service times: given by the scenario (affine), not validated; host time: left out; "
-        "clock: client (network 30 ms, assumed); end-to-end: not validated for this deployment",
+        "clock: client (network 30 ms, assumed); end-to-end: no validated deployment is near",
     ]
 
 
 def validation(**pool: Any) -> list[str]:
     found = {"name": "n", "band": None, "host_time": "calibrated", "host_time_s": 0.001, "held_back_error_median": None}
     found |= {"held_back_error_p90": None, **pool}
-    whole = {"clock": "server", "network_s": 0.0, "end_to_end": 0.031, "pools": {"main": found}}
+    error = {"nearest": "this deployment", "deployments": ["m on g (vllm)"], "e2e_s": {"median": 0.031, "p90": 0.05}}
+    whole = {"clock": "server", "network_s": 0.0, "end_to_end": error, "pools": {"main": found}}
     return validation_lines({"provenance": {"validation": whole}})
 
 
@@ -114,7 +115,8 @@ def test_validation_of_calibrations_and_estimates() -> None:
     calibrated = {"service_times": "calibrated", "held_back_error_median": 0.006, "held_back_error_p90": 0.042}
     assert validation(**calibrated) == [
         "service times: calibrated (n), held-back error median 0.6 % and p90 4.2 %; host time: calibrated (1 ms per "
-        "iteration); clock: server; end-to-end error 3.1 %"
+        "iteration); clock: server; end-to-end error, median (p90): E2E 3.1 % (5.0 %), on this deployment: m on g "
+        "(vllm)"
     ]
     assert "error unknown" in validation(service_times="calibrated")[0]
     assert "measured / estimated 0.7 to 2.7" in validation(service_times="estimated", band=[0.7, 2.7])[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from servesim import catalog
+from servesim.catalog.model_errors import ModelError, model_error
 from servesim.errors import InputError
 from servesim.experiment.planning.candidates import Candidate, with_pool
 from servesim.experiment.planning.decide import Rule
@@ -11,6 +13,7 @@ from servesim.experiment.planning.error_band import error_band
 from servesim.experiment.planning.observe import Laboratory, Target
 from servesim.experiment.planning.search import Found, Ladder
 from servesim.scenario.resolve import resolve
+from servesim.scenario.schema import PoolSpec
 from servesim.service_time.base import IterationTimeSpec
 from servesim.service_time.stretched import Stretched
 
@@ -26,10 +29,17 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What the error of iteration times (`of`: "estimate" or "calibration") does to a decision; `ends` are both."""
+    """What the error of iteration times does to a decision; `ends` are both.
+
+    `of` says which error: "estimate", "calibration" or "validated deployments".
+    """
 
     of: str
     ends: tuple[End, ...]
+
+    def needs_more(self, size: int) -> bool:
+        """Say whether this size misses the SLO at an end of the error: it meets it only inside the model's error."""
+        return any(end.size is None or end.size > size for end in self.ends if not end.reason)
 
     def flips(self, size: int) -> bool:
         """Say whether either end asks for another size."""
@@ -40,12 +50,20 @@ def doubt(
     laboratory: Laboratory, found: Found, sizes: tuple[int, int], targets: tuple[Target, ...], rule: Rule
 ) -> Doubt | None:
     """Return what the answer would be at both ends of the band; None where no error is known."""
-    band = error_band(found.candidate.plan.origin.facts)
-    service = found.candidate.scenario.pools[found.candidate.pool].service_time
+    pool = found.candidate.scenario.pools[found.candidate.pool]
+    service = pool.service_time
+    band = error_band(found.candidate.plan.origin.facts, validated_near(pool))
     if band is None or not isinstance(service, IterationTimeSpec):
         return None
     of, low, high = band
     return Doubt(of, tuple(_end(laboratory, found, service, f, sizes, targets, rule) for f in (low, high)))
+
+
+def validated_near(pool: PoolSpec) -> ModelError | None:
+    """Return the error of whole runs of the deployments nearest to a pool's; None where it names no model or GPU."""
+    if pool.model is None or pool.gpu is None:
+        return None
+    return model_error(pool.backend, catalog.gpu_of(pool.gpu).name, catalog.model_of(pool.model).name)
 
 
 def _end(

@@ -21,6 +21,8 @@ from servesim.scenario.load_plan import LoadedPlan
 from servesim.scenario.resolve import resolve
 
 SCHEMA_VERSION = 1
+# The verdict on a size that meets the SLO by the model, and not at the far end of the model's error.
+HANGS = "hangs on the model's error"
 
 
 class Planner:
@@ -72,6 +74,8 @@ class Planner:
         hangs = None
         if outcome.found:
             hangs = doubt(self.laboratory, outcome.found[0], self._sizes(), self.targets, rule)
+            if hangs is not None and hangs.needs_more(outcome.found[0].size):
+                ranked[0]["verdict"] = HANGS
         unwise = naive(self.laboratory, self._loaded, self.targets, spec.replications.first)
         return {
             "schema_version": SCHEMA_VERSION,
