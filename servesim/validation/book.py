@@ -26,6 +26,7 @@ SECTIONS = (
     "servesim.validation.rtx4090",
     "servesim.validation.vllm_cpu",
     "servesim.validation.triton",
+    "servesim.validation.ttft",
     "servesim.validation.live",
 )
 
