@@ -33,6 +33,7 @@ from servesim.errors import InputError
 
 GPUS = {"RTX4090": "rtx_4090", "RTXPRO6000": "rtx_pro_6000_server"}
 PER_LAYER = ("qkv_proj", "rotary_emb", "o_proj", "gate_up_proj", "act_fn", "down_proj")
+SOME_HAVE = ("qk_norm",)
 NORMS_PER_LAYER = 2
 ONCE = ("embedding", "final_layernorm")
 PER_SEQUENCE = ("lm_head", "sampler")
@@ -84,7 +85,8 @@ def compose(folder: Path, model_name: str) -> ChunkRows:
 
 def _dense(path: Path, layers: int) -> tuple[Floats, Floats]:
     """Return (tokens, microseconds of all dense operators of the whole model)."""
-    tokens, inside = _by(path, "tokens", PER_LAYER)
+    with_norms = tuple(name for name in SOME_HAVE if name in set(pd.read_csv(path)["layer"]))
+    tokens, inside = _by(path, "tokens", (*PER_LAYER, *with_norms))
     norms, once = _by(path, "tokens", ("layernorm",))[1], _by(path, "tokens", ONCE)[1]
     return tokens, layers * (inside + NORMS_PER_LAYER * norms) + once
 
@@ -147,7 +149,7 @@ def calibrate(folder: Path) -> Calibration:
 @click.option("--out", type=click.Path(path_type=Path), help="where to write <model>/<gpu>/*.yaml")
 def main(data: Path, gpu: str, out: Path | None) -> None:
     """Fit the dense models under DATA/GPU, print the held-back errors, and write calibration files."""
-    for folder in sorted(data.glob(f"{gpu}/*/*/*/tp*")):
+    for folder in sorted(data.glob(f"{gpu}/*/*/*/tp1")):  # the tables hold no communication between GPUs
         if (folder / "moe.csv").exists():
             continue
         entry = calibrate(folder)

@@ -94,7 +94,9 @@ def _table(path: Path, format: str) -> Requests | list[Aggregate]:
         rows = aggregates([{str(k): v for k, v in row.items()} for row in frame.to_dict("records")], str(path))
         if rows:
             return rows
-        raise InputError(Problem(f"no column of arrivals or aggregate latencies; it has {_listed(names)}", str(path)))
+        raise InputError(
+            Problem(f"no column of arrivals or aggregate latencies; it has {_listed(names)}", file=str(path))
+        )
     prompt, output = _named(frame, PROMPT), _named(frame, OUTPUT)
     if output is None:
         raise InputError(Problem(f"no column of output tokens; it has {_listed(names)}", file=str(path)))
