@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from servesim import catalog
-from servesim.catalog.model_errors import ModelError, model_error
 from servesim.errors import InputError
 from servesim.experiment.planning.candidates import Candidate, with_pool
 from servesim.experiment.planning.decide import Rule
-from servesim.experiment.planning.error_band import error_band
+from servesim.experiment.planning.error_band import error_band, validated_near
 from servesim.experiment.planning.observe import Laboratory, Target
 from servesim.experiment.planning.search import Found, Ladder
 from servesim.scenario.resolve import resolve
-from servesim.scenario.schema import PoolSpec
 from servesim.service_time.base import IterationTimeSpec
 from servesim.service_time.stretched import Stretched
 
@@ -57,13 +54,6 @@ def doubt(
         return None
     of, low, high = band
     return Doubt(of, tuple(_end(laboratory, found, service, f, sizes, targets, rule) for f in (low, high)))
-
-
-def validated_near(pool: PoolSpec) -> ModelError | None:
-    """Return the error of whole runs of the deployments nearest to a pool's; None where it names no model or GPU."""
-    if pool.model is None or pool.gpu is None:
-        return None
-    return model_error(pool.backend, catalog.gpu_of(pool.gpu).name, catalog.model_of(pool.model).name)
 
 
 def _end(
