@@ -282,7 +282,7 @@ def calibration(
     raise InputError(f"no calibration {wanted.stem!r} of {wanted.model} on {wanted.gpu}; {hint}. {_ESTIMATE}")
 
 
-_ESTIMATE = "For an estimate write service_time: {kind: roofline}"
+_ESTIMATE = "For an estimate write service_time: {kind: roofline} or, nearer to what is measured, {kind: transferred}"
 
 
 def _unknown_to_the_catalog(key: Key, model: bool, gpu: bool) -> str:
