@@ -43,6 +43,8 @@ def ranking(figure: Figure, found: dict[str, Any]) -> bool:
 
 def placement(figure: Figure, found: dict[str, Any]) -> bool:
     """Draw the GPUs of each node with the models on them; False without a division."""
+    from matplotlib.ticker import MaxNLocator
+
     rows = [(gpu, index, size) for gpu, one in found["inventory"].items() for index, size in enumerate(one["nodes"])]
     if not found["models"]:
         return False
@@ -74,7 +76,7 @@ def placement(figure: Figure, found: dict[str, Any]) -> bool:
                 left += gpus
     panel.set_yticks(range(len(shown)), [f"{gpu} {node + 1}" for gpu, node, _ in shown])
     panel.invert_yaxis()
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(visible=False)
     more = f"; {len(rows) - len(shown)} more nodes" if len(rows) > len(shown) else ""
     panel.set_xlabel(f"GPUs of the node, one box a replica{more}")

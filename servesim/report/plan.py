@@ -14,7 +14,9 @@ _NOTHING = "Nothing in the space surely meets the SLO."
 def plan_answer(found: dict[str, Any]) -> Answer:
     """Return the answer of a plan as tables and sentences."""
     ranked = found["ranked"]
-    parts = [Part(grid=ranked_grid(ranked, found["naive"])) if ranked else Part(sentences=[_NOTHING])]
+    parts = [Part(sentences=[_NOTHING])]
+    if ranked:
+        parts = [Part(grid=cost_grid(ranked, found["naive"])), Part(grid=room_grid(ranked))]
     parts.append(Part(sentences=words(found)))
     if found["pruned"]:
         fell = [f"{settings_words(one['settings'])}: [{one['rule']}] {one['reason']}" for one in found["pruned"]]
@@ -34,36 +36,26 @@ def deployment_parts(heading: str, deployment: dict[str, Any] | None) -> list[Pa
     ]
 
 
-def ranked_grid(rows: list[dict[str, Any]], naive: dict[str, Any] | None) -> Grid:
-    """Return the ranked configurations; what each saves against the naive choice, where both have a price."""
+def cost_grid(rows: list[dict[str, Any]], naive: dict[str, Any] | None) -> Grid:
+    """Return what the ranked configurations cost and attain, and what each saves against the naive one."""
     priced = rows[0]["usd_per_hour"] is not None
     compared = priced and naive is not None and naive["usd_per_hour"]
-    heads = (
-        "configuration",
-        "size",
-        *(("$/h", "$/M") if priced else ()),
-        "good/s",
-        "SLO met by",
-        "inside",
-        "breaks at",
-    )
-    grid = Grid((*heads, *(("saves",) if compared else ()), "bottleneck"), tight=True)
+    heads = ("configuration", "size", *(("$/h", "$/M") if priced else ()), *(("saves",) if compared else ()))
+    grid = Grid((*heads, "good/s", "SLO met by"), tight=True)
     for row in rows:
         cost = (f"{row['usd_per_hour']:,.2f}", number(row["usd_per_million_output_tokens"])) if priced else ()
         saves = (whole_percent(1 - row["usd_per_hour"] / naive["usd_per_hour"]),) if compared and naive else ()
-        grid.rows.append(
-            (
-                settings_words(row["settings"]),
-                size_words(row),
-                *cost,
-                number(row["goodput_rps"]),
-                attained_words(row),
-                number(row["concurrent_requests"]),
-                factor_words(row["headroom"]),
-                *saves,
-                str(row["bottleneck"] or "-"),
-            )
-        )
+        goodput, attained = number(row["goodput_rps"]), attained_words(row)
+        grid.rows.append((settings_words(row["settings"]), size_words(row), *cost, *saves, goodput, attained))
+    return grid
+
+
+def room_grid(rows: list[dict[str, Any]]) -> Grid:
+    """Return how many are served at a time, the load at which the SLO breaks, and what the slowest wait for."""
+    grid = Grid(("configuration", "inside", "breaks at", "bottleneck"), tight=True)
+    for row in rows:
+        inside, breaks = number(row["concurrent_requests"]), factor_words(row["headroom"])
+        grid.rows.append((settings_words(row["settings"]), inside, breaks, str(row["bottleneck"] or "-")))
     return grid
 
 
