@@ -68,17 +68,19 @@ class Values:
         return self.mean_b / self.mean_a - 1 if self.mean_a else None
 
     def contrast(self, shift: float = 0.0) -> Contrast:
-        """Return the contrast: Student's on paired differences, else Welch's (Biometrika 34, 1947)."""
+        """Return the contrast: Student's on paired differences, else Welch's or Student's, whose error is larger.
+
+        Welch's (Biometrika 34, 1947) trusts each side's own variance, which is too small where a skewed side's mean is
+        low by chance; that of the smaller side weighs most. Student's takes it from both, but is too small where the
+        larger side varies less.
+        """
         factor = 1 + shift
         if self.paired:
             found = [b - factor * a for a, b in zip(self.a, self.b, strict=True)]
             return Contrast(mean(found), math.sqrt(variance(found) / len(found)), len(found) - 1)
-        part_a = factor**2 * variance(self.a) / len(self.a)
-        part_b = variance(self.b) / len(self.b)
-        both = part_a + part_b
-        below = part_a**2 / (len(self.a) - 1) + part_b**2 / (len(self.b) - 1)
-        degrees = both**2 / below if below > 0 else float(len(self.a) + len(self.b) - 2)
-        return Contrast(self.mean_b - factor * self.mean_a, math.sqrt(both), degrees)
+        a, b = [factor * value for value in self.a], self.b
+        welch, pooled = _welch(a, b), _pooled(a, b)
+        return Contrast(mean(b) - mean(a), *(welch if welch[0] > pooled[0] else pooled))
 
     def p_equal_within(self, margin: float) -> float:
         """Return the p-value against "they differ by the fraction `margin` or more": two one-sided tests.
@@ -110,6 +112,21 @@ def variance(values: Sequence[float]) -> float:
         return 0.0
     centre = mean(values)
     return math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
+
+
+def _welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Return the standard error of mean(b) - mean(a), and its degrees of freedom, from each side's own variance."""
+    part_a, part_b = variance(a) / len(a), variance(b) / len(b)
+    both = part_a + part_b
+    below = part_a**2 / (len(a) - 1) + part_b**2 / (len(b) - 1)
+    return math.sqrt(both), both**2 / below if below > 0 else float(len(a) + len(b) - 2)
+
+
+def _pooled(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Return the same from one variance of both sides."""
+    degrees = len(a) + len(b) - 2
+    common = ((len(a) - 1) * variance(a) + (len(b) - 1) * variance(b)) / degrees
+    return math.sqrt(common * (1 / len(a) + 1 / len(b))), float(degrees)
 
 
 def quantile(degrees: float, beyond: float) -> float:

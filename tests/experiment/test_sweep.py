@@ -205,7 +205,6 @@ def test_a_worker_that_is_killed_costs_only_time(small: Scenario, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
 @pytest.mark.usefixtures("mean_routers")
 def test_a_point_that_always_kills_its_worker_has_failed(small: Scenario) -> None:
     table = sweep(small, {"pools.main.router": [KillsItsProcess(), "round_robin"]}, workers=2)
@@ -304,7 +303,6 @@ def test_dask_runs_the_same(small: Scenario, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
 def test_ray_runs_the_same(small: Scenario) -> None:
     pytest.importorskip("ray")
     pd.testing.assert_frame_equal(sweep(small, VARY), sweep(small, VARY, executor="ray", workers=2))

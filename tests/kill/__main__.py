@@ -5,7 +5,7 @@ Each moment starts `servesim sweep` in a fresh folder, kills it with SIGKILL a r
 those of a sweep that nobody disturbed: the same bytes, nothing lost, nothing there twice.
 
 A sweep is a fork of this process, which has everything imported, so that moments fall on its work and not on its
-start; every tenth moment is the command itself, with two worker processes and with pictures.
+start; every twentieth moment is the command itself, with two worker processes and with pictures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.data import ROOT
 SCENARIO = """\
 name: killed
 workload:
-  num_requests: 150
+  num_requests: 60
   classes:
     chat:
       arrivals: {kind: poisson, request_rate_rps: 5.0}
@@ -42,7 +42,7 @@ sweep:
     pools.main.engine.max_num_seqs: [1, 64]
   replications: 2
 """
-WHOLE_COMMAND_EVERY = 10
+WHOLE_COMMAND_EVERY = 20
 POLL_S = 0.002
 
 Start = Callable[[Path], int]
@@ -113,13 +113,15 @@ def between(folder: Path) -> bool:
 
 
 def warm_up() -> None:
-    """Import what a sweep imports, so that forks begin with its work."""
+    """Import what a sweep imports, and digest its sources, so that forks begin with its work."""
     import pyarrow.parquet
 
     import servesim.cli.sweep
     import servesim.experiment.sensitivity
     import servesim.report.sweep_text
+    from servesim.experiment.sweep_key import source_digest
 
+    source_digest()
     assert pyarrow.parquet
     assert servesim.cli.sweep
     assert servesim.experiment.sensitivity

@@ -22,10 +22,13 @@ def test_paired_contrast_is_scipys_paired_test() -> None:
     assert found.p_below() == pytest.approx(1 - found.p_above())
 
 
-def test_independent_contrast_is_welchs_test() -> None:
+def test_independent_contrasts_are_welchs_or_students_test_whose_error_is_larger() -> None:
     longer = RNG.normal(11, 3, 20).tolist()
-    found = Values(A, longer, paired=False).contrast()
-    assert found.p_different() == pytest.approx(stats.ttest_ind(longer, A, equal_var=False).pvalue)
+    for a, b, pooled in ((A, longer, True), (longer, A, True), (longer[:5], A, False)):
+        found = Values(a, b, paired=False).contrast()
+        both = [stats.ttest_ind(b, a, equal_var=equal) for equal in (False, True)]
+        assert found.p_different() == pytest.approx(both[pooled].pvalue)
+        assert found.error == pytest.approx(max(abs(found.mean / one.statistic) for one in both))
 
 
 def test_a_shift_asks_about_a_relative_change() -> None:
