@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class Plan:
         parts = [
             f"random weights; {clock}; {rule.warm_up} warm-up runs, then until the 95 % interval of the median lies "
             f"within {100 * rule.tolerance:g} % or {rule.most} runs or {rule.max_s:g} s; random order",
-            f"{self.device.threads} threads" if not self.device.is_cuda else "decode as CUDA graphs",
+            f"threads: {self.device.threads}" if not self.device.is_cuda else "decode as CUDA graphs",
         ]
         if self.compiled:
             parts.append("torch.compile")
@@ -139,6 +140,10 @@ def measured(
 ) -> tuple[list[Measured[Any]], int]:
     """Run the campaign, with raw points stored as they finish; return them and how many points the budget left out."""
     store = RawPoints(plan.raw_path, kind, plan.identity())
+    if plan.compiled:  # compiling takes minutes; that is not what the budget is for
+        for point in {one.kind: one for one in reversed(points)}.values():
+            with suppress(OutOfMemory):
+                backend.prepare(point)()
     done = store.read() if plan.resume else []
     if not plan.resume:
         store.start()

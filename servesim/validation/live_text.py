@@ -32,6 +32,7 @@ def live_lines(found: Live) -> Iterator[str]:
 def live_picture(found: Live, path: Path) -> None:
     """Draw the distributions of TTFT, TPOT and E2E, measured twice and predicted blind, to `path`."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     for axes, name, label in zip(
@@ -46,6 +47,9 @@ def live_picture(found: Live, path: Path) -> None:
             values = values[~np.isnan(values)]
             axes.plot(values, np.linspace(0, 1, len(values)), label=what, **style)
         axes.set(xscale="log", xlabel=f"{label}, ms", ylabel="share of requests")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.grid(alpha=0.3)
     figure.axes[0].legend(frameon=False)
     figure.suptitle(f"A live server, {len(found.predicted)} requests, {100 * found.utilisation:.0f} % busy")
