@@ -1,7 +1,8 @@
 """How far whole simulated runs were from measured ones, per validated deployment, and which of them is nearest.
 
 `catalog/validation/errors*.yaml` hold lists of entries in the form of `DeploymentError`; `--errors FILE` of
-`python -m servesim.validation` writes one.
+`python -m servesim.validation` writes one. Of deployments whose runs were fitted (`catalog/deployments`) it is the
+error on runs that the fit had not seen.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
 
+from servesim.catalog.deployments import FittedDeployment, fitted_deployments
 from servesim.catalog.entries import parse_yaml
 from servesim.errors import InputError, Problem
 from servesim.registry import Spec
@@ -31,16 +33,25 @@ class MetricError(Spec):
 
 
 class DeploymentError(Spec):
-    """One validated deployment: `rows` measured rows (of a run with single requests: its mean, p50, p90 and p99)."""
+    """One validated deployment: `rows` measured rows (of a run with single requests: its mean, p50, p90 and p99).
+
+    Without `gpu`, or without `model`, it is over all of them, each predicted from the others: the error to expect of
+    one of which nothing was measured.
+    """
 
     backend: str = Field(description="vllm, sglang, trtllm, triton")
-    gpu: str = Field(description="catalog name")
-    model: str = Field(description="catalog name")
+    gpu: str | None = Field(None, description="catalog name")
+    model: str | None = Field(None, description="catalog name")
     rows: PositiveInt
     source: str = Field(description="which measurement, and what was tuned on it")
     ttft_s: MetricError | None = None
     tpot_s: MetricError | None = None
     e2e_s: MetricError | None = None
+
+    @property
+    def shared(self) -> set[str]:
+        """What is named of engine, GPU and model: all three but of pooled entries."""
+        return {key for key in ("backend", "gpu", "model") if getattr(self, key) is not None}
 
 
 EXACT = "this deployment"
@@ -90,7 +101,20 @@ def read_errors(path: Path) -> list[DeploymentError]:
 def validated() -> tuple[DeploymentError, ...]:
     """Return all validated deployments that ship with servesim."""
     root = Path(str(files("servesim.catalog"))) / "validation"
-    return tuple(entry for path in sorted(root.glob("errors*.yaml")) for entry in read_errors(path))
+    written = [entry for path in sorted(root.glob("errors*.yaml")) for entry in read_errors(path)]
+    return (*written, *map(_of_fitted, fitted_deployments()))
+
+
+def _of_fitted(entry: FittedDeployment) -> DeploymentError:
+    """Return what the runs left out of a fit say."""
+    left_out = entry.error_held_out
+    errors = {
+        f"{name}_s": MetricError(median=one.median, p90=one.p90)
+        for name, one in (("ttft", left_out.ttft), ("tpot", left_out.tpot), ("e2e", left_out.e2e))
+    }
+    return DeploymentError(
+        backend=entry.backend, gpu=entry.gpu, model=entry.model, rows=left_out.runs, source=entry.source, **errors
+    )
 
 
 def model_error(
@@ -99,16 +123,21 @@ def model_error(
     """Return the error of the validated deployments nearest to this one; None where none has anything in common.
 
     One other deployment that happened to be predicted well says little, so unless it is this very one, the nearest kind
-    of which there are LEAST_OTHERS is taken, else the widest of which there is any.
+    of which there are LEAST_OTHERS is taken, else the widest of which there is any. Where deployments were predicted
+    from each other, that is the answer for their kind.
     """
     asked = {"backend": backend, "gpu": gpu, "model": model}
     widest = None
     for shared, words in NEARNESS:
-        found = [
+        alike = [
             entry
             for entry in (validated() if known is None else known)
             if all(asked[key] is not None and getattr(entry, key) == asked[key] for key in shared)
         ]
+        pooled = [entry for entry in alike if words != EXACT and entry.shared == set(shared)]
+        if pooled:
+            return ModelError(words, tuple(_name(one) for one in pooled), _together(pooled))
+        found = [entry for entry in alike if entry.shared == set(asked)]
         if found:
             names = tuple(sorted({_name(one) for one in found}))
             widest = ModelError(words, names, _together(found))
@@ -118,7 +147,10 @@ def model_error(
 
 
 def _name(entry: DeploymentError) -> str:
-    return f"{entry.model} on {entry.gpu} ({entry.backend})"
+    if entry.gpu is not None and entry.model is not None:
+        return f"{entry.model} on {entry.gpu} ({entry.backend})"
+    of = ", ".join(part for part in (entry.backend, entry.gpu, entry.model) if part)
+    return f"{entry.rows} runs of {of}, each deployment predicted from the others"
 
 
 def _together(found: Sequence[DeploymentError]) -> dict[str, MetricError]:

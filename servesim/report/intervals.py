@@ -30,7 +30,7 @@ def interval_grid(summary: dict[str, Any]) -> Grid:
     grid = Grid(("95 % interval", "mean", "p99", *(("model error",) if model else ())))
     for title, key in _LATENCIES.items():
         cells = tuple(_range(every.get(key, {}).get(kind), seconds) for kind in ("mean", "p99"))
-        if any(cell not in ("", "none") for cell in cells):
+        if any(cell not in ("", "none") for cell in cells) or key in model:
             grid.rows.append((title, *cells, *((model.get(key, ""),) if model else ())))
     for title, (key, words) in _RATES.items():
         if (cell := _range(every.get(key), words)) not in ("", "none"):

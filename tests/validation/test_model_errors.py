@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from servesim import simulate
+from servesim.catalog.deployments import fitted_deployments
 from servesim.catalog.model_errors import DeploymentError, MetricError, model_error, read_errors, validated
 from servesim.errors import InputError
 from servesim.experiment.planning.error_band import error_band
@@ -54,6 +55,26 @@ def test_one_lucky_neighbour_is_not_enough() -> None:
     assert found is not None
     assert found.nearest == "the same engine with another GPU and model"
     assert found.metrics["tpot_s"].p90 == 0.4
+
+
+def test_deployments_predicted_from_each_other_answer_for_their_kind() -> None:
+    error = MetricError(median=0.09, p90=0.3)
+    pooled = DeploymentError(backend="vllm", rows=40, source="test", ttft_s=error, tpot_s=error, e2e_s=error)
+    found = model_error("vllm", "new", "new", known=[*KNOWN, pooled])
+    assert found is not None
+    assert found.metrics["e2e_s"].median == 0.09
+    assert found.deployments == ("40 runs of vllm, each deployment predicted from the others",)
+    exact = model_error("vllm", "h100", "llama", known=[*KNOWN, pooled])
+    assert exact is not None
+    assert exact.nearest == "this deployment"
+
+
+def test_what_a_fit_had_not_seen_is_the_error_of_its_deployment() -> None:
+    for entry in fitted_deployments():
+        found = model_error(entry.backend, entry.gpu, entry.model)
+        if entry.gpu and entry.model:
+            assert found is not None
+            assert found.metrics["tpot_s"].p90 == entry.error_held_out.tpot.p90
 
 
 def test_nothing_in_common_is_said() -> None:
