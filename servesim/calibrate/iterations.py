@@ -33,6 +33,13 @@ class Iterations:
     admissions: Floats
     part: NDArray[np.int64]
 
+    @classmethod
+    def of_rows(cls, rows: Sequence[tuple[float, ...]]) -> Iterations:
+        """Return one part of iterations with nothing of admissions; a row is the first seven fields, in order."""
+        columns = np.asarray(rows, dtype=np.float64).reshape(-1, 7).T
+        named = dict(zip((f.name for f in fields(cls)), columns, strict=False))
+        return cls(**named, admissions=np.zeros(len(rows)), part=np.zeros(len(rows), dtype=np.int64))
+
     def __len__(self) -> int:
         return len(self.device_s)
 

@@ -162,8 +162,7 @@ def rows_of(found: Sequence[Measured[IterationPoint]]) -> Iterations:
          p.decode_seqs * p.decode_context, one.seconds, math.nan)
         for one in distinct(found) for p in (one.point,)
     ]  # fmt: skip
-    columns = np.asarray(rows, dtype=np.float64).reshape(-1, 7).T
-    return Iterations(*columns, admissions=np.zeros(len(rows)), part=np.zeros(len(rows), dtype=np.int64))
+    return Iterations.of_rows(rows)
 
 
 def decoder_outcome(plan: Plan, found: Sequence[Measured[IterationPoint]], notes: Sequence[str]) -> Outcome:

@@ -67,8 +67,7 @@ class _Log:
     rows: list[tuple[float, ...]] = field(default_factory=list)
 
     def iterations(self) -> Iterations:
-        columns = np.asarray(self.rows, dtype=np.float64).reshape(-1, 7).T
-        return Iterations(*columns, admissions=np.zeros(len(self.rows)), part=np.zeros(len(self.rows), dtype=np.int64))
+        return Iterations.of_rows(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
