@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from servesim.calibrate.bench_files import Load, Requests, read_loads
 from servesim.calibrate.bench_simulated import calibrate_simulated
 from servesim.calibrate.calibration_file import Source
-from servesim.calibrate.iteration_fit import LEAST_ITERATIONS, Fitted, fit_iterations
+from servesim.calibrate.iteration_fit import INCLUDED, LEAST_ITERATIONS, Fitted, fit_iterations
 from servesim.calibrate.iterations import Iterations, joined
 from servesim.calibrate.reconstruct import reconstruct
 from servesim.calibrate.server import Server
@@ -73,6 +73,7 @@ def outside(loads: Sequence[Requests], target: Target, server: Server) -> Outsid
         ]
     assert fitted is not None
     assert rows is not None
+    fitted = replace(fitted, host=INCLUDED)
     if "admission" not in fitted.values:
         notes.append("no request found the server idle: the time from a client to the queue cannot be told")
     if not rows.prefill_tokens.any():

@@ -19,7 +19,7 @@ from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
 from servesim.calibrate.bench_files import Load, Requests
 from servesim.calibrate.calibration_file import Source, calibration_of, engine_lines, report_lines, write
-from servesim.calibrate.iteration_fit import Fitted
+from servesim.calibrate.iteration_fit import INCLUDED, Fitted
 from servesim.calibrate.robust import Combination, Uncertainty, robust_nnls
 from servesim.calibrate.server import Server
 from servesim.calibrate.target import Target
@@ -221,7 +221,7 @@ def fit_loads(cases: Sequence[_Case], server: Server, start: Floats) -> Fitted:
         np.exp(-left),
         None,
         1,
-        None,
+        INCLUDED,
         measured * np.exp(left),
     )
 

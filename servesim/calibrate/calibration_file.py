@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from servesim.calibrate.iteration_fit import Fitted
+from servesim.calibrate.iteration_fit import INCLUDED, Fitted
 from servesim.calibrate.iteration_grid import to_yaml
 from servesim.calibrate.iterations import Iterations
 from servesim.calibrate.terms import coefficients_of
@@ -94,7 +94,7 @@ def calibration_of(
             "scatter": _scatter(fitted),
             "host": {
                 **known,
-                "note": host_note or "measured with the iterations",
+                "note": host_note or ("not in the data" if host is None else "measured with the iterations"),
                 "admission_s": None if admission_s is None else _short(admission_s),
             },
             "coefficients": coefficients_of(fitted.form, fitted.values, model).model_dump(),
@@ -180,7 +180,7 @@ def report_lines(
             yield f"error {where}, median / p90 in %: {kinds}"
     yield f"scatter: {entry.scatter}"
     host = fitted.host
-    if host is None:
+    if host is None or host == INCLUDED:
         yield f"host time between iterations: {entry.host.note}"
     else:
         yield (

@@ -29,6 +29,10 @@ class HostFit:
     per_seq_error_s: float
 
 
+INCLUDED = HostFit(0.0, 0.0, 0.0, 0.0)
+"""The host's part where it is in the iterations' times, as seen from outside."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """A fit: coefficients by column name, how well they are known, and what was left over.

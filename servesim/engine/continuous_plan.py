@@ -61,7 +61,7 @@ class ContinuousPlan(Plan):
         """How the time between iterations is known: "calibrated", "assumed" (from the scenario) or "left out"."""
         seconds = self.settings.host_time_s
         if seconds <= 0 and self.settings.host_time_per_seq_s <= 0:
-            if self.deployment is not None:
+            if self.deployment is not None or self.origin.facts.get("host_iteration_s") == 0.0:
                 return HostTime("included", seconds)
             return HostTime("left out", seconds)
         known = seconds == self.origin.facts.get("host_iteration_s")
@@ -110,7 +110,8 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
     warnings = estimate_warnings(times, site.pool)
     known, found = fitted(engine, site, times.origin)
     engine = engine.model_copy(update=found)
-    if times.origin.measured and known is None and not _says_host_time(engine):
+    host_unknown = known is None and times.origin.facts.get("host_iteration_s") is None
+    if times.origin.measured and host_unknown and not _says_host_time(engine):
         warnings.append(
             f"pool {site.pool}: the calibration holds no host time between iterations and engine.host_time_s is "
             "not given; it is taken as 0, so latencies are a lower bound"

@@ -58,6 +58,7 @@ def test_known_coefficients_come_back_from_token_times(jitter_s: float, tmp_path
         assert fitted(found)[name] == pytest.approx(truth, rel=0.05), name
     assert found["host"]["admission_s"] == pytest.approx(0.006, rel=0.06 if jitter_s else 0.001)
     assert not found["estimates"]["confounded"]
+    assert found["host"]["iteration_s"] == 0.0  # in the base, so that no run calls it left out
     assert found["engine"]["max_num_batched_tokens"] == 2048
 
 
