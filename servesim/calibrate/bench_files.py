@@ -219,7 +219,7 @@ def _guidellm_row(record: Any) -> tuple[Any, ...]:
 
 
 def _aiperf_requests(path: Path) -> Requests:
-    rows, failed = [], 0
+    rows, gaps, failed = [], [], 0
     for number, line in lines(path):
         try:
             record = json.loads(line)
@@ -236,9 +236,17 @@ def _aiperf_requests(path: Path) -> Requests:
             message = f"no request_start_ns, {', '.join(_AIPERF_METRICS[:-1])} or {_AIPERF_METRICS[-1]}"
             raise InputError(Problem(message, file=str(path), line=number))
         rows.append((start / 1e9, *values))
+        gaps.append(_aiperf_gaps(record))
     columns: list[Any] = [list(column) for column in zip(*rows, strict=True)] or [[]] * 5
     start, prompt, output, ttft, e2e = columns
-    return _sorted_requests(str(path), start, prompt, output, ttft, e2e, None, failed)
+    tokens = None
+    if all(found is not None for found in gaps):
+        tokens = [
+            s + t + np.append(0.0, np.cumsum(found))
+            for s, t, found in zip(start, ttft, gaps, strict=True)
+            if found is not None
+        ]
+    return _sorted_requests(str(path), start, prompt, output, ttft, e2e, tokens, failed)
 
 
 def _aiperf_value(record: Any, key: str) -> float | None:
@@ -247,6 +255,15 @@ def _aiperf_value(record: Any, key: str) -> float | None:
     if not isinstance(found, dict) or not isinstance(found.get("value"), int | float):
         return None
     return float(found["value"]) * _UNITS.get(str(found.get("unit", "")), 1.0)
+
+
+def _aiperf_gaps(record: Any) -> Floats | None:
+    """Return the seconds between the chunks of a streamed answer; None where they are not kept."""
+    found = at(record, "metrics.inter_chunk_latency")
+    if not isinstance(found, dict) or not isinstance(found.get("value"), list):
+        return None
+    unit = _UNITS.get(str(found.get("unit", "")), 1.0)
+    return np.asarray(found["value"], dtype=np.float64) * unit
 
 
 _AIPERF_METRICS = ("input_sequence_length", "output_sequence_length", "time_to_first_token", "request_latency")

@@ -1,7 +1,7 @@
 """Driving an OpenAI-compatible server with a designed load, and noting when every token arrives.
 
 Written here because the fit needs the arrival of single tokens, exact prompt lengths and no download: guidellm 0.8
-keeps first and last tokens only, and load generators make prompts with the model's tokenizer from the hub.
+keeps first and last tokens only, and aiperf 0.13 fetches a vocabulary even for the tokenizer that it calls built in.
 """
 
 from __future__ import annotations

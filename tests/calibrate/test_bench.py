@@ -158,6 +158,7 @@ def test_every_tool_gives_the_same_requests(tmp_path: Path) -> None:
         "output_sequence_length": {"value": output, "unit": "tokens"},
         "time_to_first_token": {"value": 1e3 * ttft, "unit": "ms"},
         "request_latency": {"value": 1e3 * e2e, "unit": "ms"},
+        "inter_chunk_latency": {"value": [1e3 * gap] * 3, "unit": "ms"},
     }
     files = {
         "vllm": vllm,
@@ -174,7 +175,9 @@ def test_every_tool_gives_the_same_requests(tmp_path: Path) -> None:
         assert isinstance(load, Requests), name
         found = (load.start_s[0], load.prompt_tokens[0], load.output_tokens[0], load.ttft_s[0], load.e2e_s[0])
         assert found == pytest.approx((0.0, prompt, output, ttft, e2e)), name
-        assert (load.token_s is not None) == (name in ("vllm", "inference-perf")), name
+        assert (load.token_s is None) == (name == "guidellm"), name
+        if load.token_s is not None:
+            np.testing.assert_allclose(load.token_s[0], np.array(times) - start, atol=1e-9)
 
 
 def test_summaries_of_other_tools_are_loads_too(tmp_path: Path) -> None:
