@@ -3,7 +3,7 @@
     INFO 04-22 12:53:55 [loggers.py:189] Engine 000: Iteration(42): 1 context requests, 512 context tokens,
     31 generation requests, 31 generation tokens, iteration elapsed time: 21.24 ms, GPU KV cache usage: 41.2%
 
-Read in vLLM 0.32 (`vllm/v1/metrics/loggers.py`); versions before 0.27 end after `ms`. The elapsed time is what the
+Read in vLLM 0.32 (`vllm/v1/metrics/loggers.py`); older ones end after `ms`. The elapsed time is what the
 engine waited for the result, which leaves out scheduling, launching and updating: that is estimated from the lines'
 own times of the day. Contexts are not logged: their sum comes from the KV cache's usage and its size.
 """
