@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +13,7 @@ from servesim.scenario.schema import Name, Scenario
 from servesim.scenario.schema_forms import FileOr
 
 _MOST_VALUES = 64
+_MOST_CONFIGURATIONS = 4096
 Price = Annotated[float, Field(ge=0, le=1e6)]
 
 
@@ -46,6 +48,20 @@ class ChoicesSpec(Spec):
     def _said_once(self) -> Self:
         if self.tensor_parallel_size is not None and "tensor_parallel_size" in self.engine:
             raise ValueError("engine.tensor_parallel_size: is given above, too")
+        return self
+
+    @model_validator(mode="after")
+    def _each_configuration_once(self) -> Self:
+        own = {name: getattr(self, name) for name in ("gpu", "backend", "tensor_parallel_size")}
+        axes = {name: values for name, values in own.items() if values is not None}
+        axes |= {f"engine.{name}": values for name, values in self.engine.items()}
+        for name, values in axes.items():
+            twice = next((one for index, one in enumerate(values) if one in values[:index]), None)
+            if twice is not None:
+                raise ValueError(f"{name}: {twice} is given twice")
+        number = math.prod(map(len, axes.values()))
+        if number > _MOST_CONFIGURATIONS:
+            raise ValueError(f"makes {number:,} configurations; at most {_MOST_CONFIGURATIONS:,}")
         return self
 
 

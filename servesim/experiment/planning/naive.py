@@ -9,7 +9,7 @@ from typing import Any
 
 from servesim import catalog
 from servesim.errors import InputError
-from servesim.experiment.planning.bounds import busiest_rate_rps
+from servesim.experiment.planning.bounds import bound, busiest_rate_rps, samples
 from servesim.experiment.planning.candidates import Candidate, candidate_of
 from servesim.experiment.planning.load_factor import largest_load
 from servesim.experiment.planning.observe import Laboratory, Target
@@ -36,15 +36,15 @@ class Naive:
 def naive(laboratory: Laboratory, loaded: LoadedPlan, targets: tuple[Target, ...], replications: int) -> Naive | None:
     """Return what many would take: the largest GPU, the scenario's own engine settings, replicas by the peak.
 
-    The GPU of the space with the most memory (then the dearest), as few per replica as hold the model, and as many
-    replicas as the busiest minute's rate is of what one replica takes by itself.
+    The GPU of the space with the most memory (then the dearest), as few per replica as hold the model and can meet the
+    SLO without company, and as many replicas as the busiest minute's rate is of what one replica takes by itself.
 
     None for stations and for loads that have no rate.
     """
     space = loaded.spec.space
     assert space is not None
-    candidate = _largest(loaded)
-    if space.servers is not None or candidate is None:
+    candidate = None if space.servers is not None else _largest(loaded, targets)
+    if candidate is None:
         return None
     mean, peak = busiest_rate_rps(candidate.scenario, candidate.pool, WINDOW_S)
     if not mean > 0:
@@ -59,7 +59,9 @@ def naive(laboratory: Laboratory, loaded: LoadedPlan, targets: tuple[Target, ...
     return Naive(candidate, math.ceil(peak / one_rps), peak, one_rps)
 
 
-def _largest(loaded: LoadedPlan) -> Candidate | None:
+def _largest(loaded: LoadedPlan, targets: tuple[Target, ...]) -> Candidate | None:
+    """Return the first that holds the model and, without company, does not miss for sure."""
+    offered = samples(loaded.scenario, loaded.pool)
     space = loaded.spec.space
     assert space is not None
     known = {name: catalog.gpu(name) for name in space.gpu or ()}
@@ -69,7 +71,9 @@ def _largest(loaded: LoadedPlan) -> Candidate | None:
     of_size: list[dict[str, Any]] = [{"tensor_parallel_size": size} for size in parallel] or [{}]
     for gpu, size in itertools.product(of_gpu, of_size):
         try:
-            return candidate_of(loaded, {**gpu, **size})
+            candidate = candidate_of(loaded, {**gpu, **size})
         except InputError:
             continue
+        if math.isfinite(bound(candidate, offered, targets).fewest):
+            return candidate
     return None
