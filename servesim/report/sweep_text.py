@@ -100,12 +100,14 @@ def print_plan(plan: Plan, guess: Estimate, workers: int, console: Console) -> N
     """Print the points that a sweep would run, and about how long it would take."""
     paths = list(dict.fromkeys(path for one in plan.points for path in one.point.settings))
     names = short_names(paths)
-    table = _table(("point", "variant", *names.values(), "requests", ""), texts=2 + len(paths))
+    variants = ["variant"] if any(one.point.variant for one in plan.points) else []
+    table = _table(("point", *variants, *names.values(), "requests", ""), texts=1 + len(variants) + len(paths))
     for index, (one, requests) in enumerate(zip(plan.points, guess.requests, strict=True)):
         settings = one.point.settings
         cells = [words_of(settings[path]) if path in settings else "" for path in paths]
         reason = one.refused["error"]["message"] if one.refused else ""
-        table.add_row(str(index), one.point.variant, *map(escape, cells), number(requests), escape(reason))
+        told = [escape(one.point.variant)] if variants else []
+        table.add_row(str(index), *told, *map(escape, cells), number(requests), escape(reason))
     console.print(table)
     runs = len(plan.points) * plan.replications
     text = (

@@ -11,7 +11,7 @@ import yaml
 from servesim.check.baseline import load_baseline
 from servesim.check.record import update
 from servesim.check.report import Checked, Report
-from servesim.check.run import check
+from servesim.check.run import UNPAIRED, check
 from servesim.errors import InputError
 from servesim.registry import kinds
 from servesim.report.check import report_markdown, sentences
@@ -102,7 +102,8 @@ def test_other_seeds_are_independent_samples(small: Path, baseline: Path) -> Non
     found = only(report)
     assert not found.paired
     assert not found.identical
-    assert found.replications == REPLICATIONS
+    assert found.replications == UNPAIRED * REPLICATIONS
+    assert only(check([small], baseline, seed=99, replications=3)).replications == 3
     assert not found.having("regression")
     assert found.moved == []
     assert any("independent of those of the baseline" in line for line in sentences(found, report))

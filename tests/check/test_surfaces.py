@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from servesim.check.report import report_of
 from servesim.check.run import check
 from servesim.cli import main
 from servesim.report.check import report_markdown
@@ -84,6 +85,29 @@ def test_names_are_escaped_everywhere(small: Path, baseline: Path, change: Chang
     root = ElementTree.fromstring(junit(strange).split("\n", 1)[1])
     assert root[0].get("name") == name.replace("\x01", "\ufffd")
     assert "\\|\\`x\\`" in report_markdown(strange)
+
+
+def test_what_the_report_reads_is_written_and_nothing_else_replaced(
+    small: Path, baseline: Path, tmp_path: Path, change: Change
+) -> None:
+    change("base_s: 0.01", "base_s: 0.0105")
+    report = check([small], baseline)
+    out = tmp_path / "out"
+    assert run("check", small, "--baseline", baseline, "-o", out).exit_code == 3
+    assert json.loads((out / "check.json").read_text()) == report.plain()
+    assert report_of(report.plain()).plain() == report.plain()
+    (out / "report.html").write_text("about what was there before")
+    assert run("check", small, "--baseline", baseline, "-o", out).exit_code == 3
+    assert [path.name for path in out.iterdir()] == ["check.json"]
+    refused = run("compare", small, "--set-b", "pools.main.replicas=3", "-o", out)
+    assert refused.exit_code == 2
+    assert "is not (only) an earlier result: it holds 'check.json'" in refused.stderr
+    both = tmp_path / "both"
+    done = run("compare", small, "--set-b", "pools.main.replicas=3", "--replications", 3, "-o", both)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in both.iterdir()) == ["a.yaml", "b.yaml", "comparison.json"]
+    assert yaml.safe_load((both / "b.yaml").read_text())["pools"]["main"]["replicas"] == 3
+    assert run("check", small, "--baseline", baseline, "--update", "-o", out).exit_code == 2
 
 
 def test_compare_in_all_formats(small: Path, tmp_path: Path) -> None:

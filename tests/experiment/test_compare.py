@@ -12,6 +12,8 @@ import servesim
 from servesim import Scenario
 from servesim.errors import InputError
 from servesim.experiment.compare import judged, look_counts
+from servesim.report.compare import why_sentences
+from servesim.scenario.schema import ClientSpec
 from tests.theory.queues import engine_scenario, exponential_service, station
 
 POISSON = {"kind": "poisson", "request_rate_rps": 0.5}
@@ -138,3 +140,30 @@ def test_no_false_difference_in_more_than_the_level() -> None:
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         servesim.compare(queue(1.0, 50), queue(1.0, 50), **options)
+
+
+def behind_network(one_way_s: float) -> Scenario:
+    client = ClientSpec(clock="client", request_network_s=one_way_s, response_network_s=one_way_s)
+    return chat(0.01).model_copy(update={"client": client})
+
+
+@pytest.mark.parametrize(
+    ("planted", "latency", "cause"),
+    [
+        (chat(0.012), "E2E mean", "own compute"),
+        (chat(0.01, max_num_seqs=2), "TTFT mean", "queue"),
+        (behind_network(0.05), "TTFT p99", "network"),
+    ],
+)
+def test_the_cause_of_a_planted_change_is_named_first(planted: Scenario, latency: str, cause: str) -> None:
+    summary = servesim.compare(behind_network(0.0), planted, replications=5).summary
+    (sentence,) = [one for one in why_sentences(summary) if one.startswith(latency)]
+    assert sentence.split(": ")[1].startswith(cause)
+
+
+def test_what_may_be_chance_is_not_explained() -> None:
+    same = servesim.compare(chat(0.01), chat(0.01), replications=3).summary
+    assert {one.split(": ")[1] for one in why_sentences(same)} == {"no change"}
+    part = {"change_s": 0.1, "low_s": -0.1, "high_s": 0.3}
+    (told,) = why_sentences({"why": {"ttft_s.mean": {**part, "parts": {"queue_s": part}}}})
+    assert told == "TTFT mean +100 ms: may be chance"
