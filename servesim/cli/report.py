@@ -13,6 +13,7 @@ _EPILOG = """
 Examples:
   servesim run chat.yaml --why -o results/chat && servesim report results/chat
   servesim report results/chat -o chat.html
+  servesim sweep chat.yaml --vary workload.classes.chat.arrivals.request_rate_rps=1:10:1 -o load && servesim report load
 """
 
 
@@ -25,7 +26,7 @@ Examples:
 @click.option("--quiet", is_flag=True, help="Do not say where the page is.")
 @debug_option
 def report(directory: Path, output: Path | None, force: bool, quiet: bool) -> None:
-    """Write one self-contained HTML page about the result in DIR, which `servesim run -o DIR` wrote.
+    """Write one self-contained HTML page about the result in DIR, written by -o of run, sweep, compare, check or plan.
 
     It opens without a network, on a phone too, and prints. The same result gives the same bytes.
     """
