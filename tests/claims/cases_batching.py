@@ -53,7 +53,7 @@ def continuous(lab: Lab) -> list[Finding]:
         for variant, load in loads.items():
             series, case = variant.split("; ")
             if series == gpu:
-                figure = ShareOfMost(load, lab.points("load-within-target")[f"{gpu}; backlog", None])
+                figure = ShareOfMost(load, lab.points("load-within-target", "backlog")[f"{gpu}; backlog", None])
                 found.append(Finding(f"{gpu} within", case, "of the most", figure, Band(low=0.8), percent=True))
     return found
 
@@ -63,7 +63,7 @@ def per_dollar(lab: Lab) -> list[Finding]:
     found = []
     for (variant, _), load in lab.largest("load-within-target").items():
         gpu, case = variant.split("; ")
-        figure = Inverse(ShareOfMost(load, lab.points("load-within-target")[f"{gpu}; backlog", None]))
+        figure = Inverse(ShareOfMost(load, lab.points("load-within-target", "backlog")[f"{gpu}; backlog", None]))
         found.append(Finding(gpu, case, "requests per dollar, times", figure, Band(2, 3)))
     return found
 

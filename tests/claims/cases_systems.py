@@ -23,16 +23,14 @@ _TAILS = (
 def separate(lab: Lab) -> list[Finding]:
     """Find what the best split carries over what one pool does."""
     found = []
-    loads = lab.largest("mixed")
-    for document_rps in dict.fromkeys(value for _, value in loads):
-        shared = loads["one pool", document_rps]
-        apart = {
-            variant: load for (variant, value), load in loads.items() if value == document_rps and "separate" in variant
-        }
-        best = max(apart, key=lambda variant: _rps(apart[variant]))
-        case = f"{document_rps:g} to 48 chats"
-        figure = RatioOfLoads(shared, apart[best])
-        found.append(Finding("documents", case, f"load of the best split ({best}), times", figure, Band(low=1)))
+    for name, chat_rps, patience in (("mixed", 48, "half a minute each"), ("mixed-patient", 32, "a minute each")):
+        loads = lab.largest(name)
+        for document_rps in dict.fromkeys(value for _, value in loads):
+            best, apart = _best_split(loads, document_rps)
+            what = f"load of the best split ({best}), times"
+            case = f"{document_rps / chat_rps:.3g} to a chat"
+            figure = RatioOfLoads(loads["one pool", document_rps], apart)
+            found.append(Finding(f"documents, {patience}", case, what, figure, Band(low=1)))
     return found
 
 
@@ -70,7 +68,7 @@ def adaptive(lab: Lab) -> list[Finding]:
     points = {variant: runs for (variant, _), runs in lab.points("day").items()}
     found = []
     for variant, runs in points.items():
-        kind, name = variant.split("; ")
+        kind, _, name = variant.partition("; ")
         if kind != "adaptive":
             continue
         for other, fixed in points.items():
@@ -111,6 +109,6 @@ def strategies(lab: Lab) -> list[Finding]:
     for (variant, document_rps), load in loads.items():
         if "separate" not in variant:
             figure = RatioOfLoads(_best_split(loads, document_rps)[1], load)
-            case = f"against {variant}, {document_rps:g} documents to 48 chats"
+            case = f"against {variant}, {document_rps / 48:.3g} documents to a chat"
             found.append(Finding("mixed: separate pools", case, "load of the other", figure, _NOT_WORSE))
     return found

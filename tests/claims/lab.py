@@ -101,10 +101,13 @@ class Lab:
     tell: Callable[[str], None] = lambda text: None
     _done: dict[Any, Any] = field(default_factory=dict)
 
-    def points(self, name: str) -> dict[Key, Runs]:
-        """Return the runs of every point of a scenario's own sweep, by (variant, the value that `vary` gave)."""
-        keyed = self._keyed(name)
-        return self._once(("points", name), lambda: self._runs(name, {key: one.scenario for key, one in keyed.items()}))
+    def points(self, name: str, only: str = "") -> dict[Key, Runs]:
+        """Return the runs of a scenario's own sweep, by (variant, the value that `vary` gave).
+
+        Of every point, or of those with `only` in their variants' names.
+        """
+        scenarios = {key: one.scenario for key, one in self._keyed(name).items() if only in key[0]}
+        return self._once(("points", name, only), lambda: self._runs(name, scenarios))
 
     def loads(self, name: str, factors: Sequence[float]) -> dict[float, Runs]:
         """Return the runs of a scenario with all its rates times each factor."""
