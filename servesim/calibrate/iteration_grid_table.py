@@ -13,6 +13,7 @@ from servesim.service_time.tabulated import TabulatedIterationTime
 
 REFERENCE_PAIRS = 512.5  # per token: a prompt of 1024
 IDLE_SHARE = 0.9
+LEVELLINGS = 5
 _DIGITS = 5
 
 
@@ -54,13 +55,20 @@ def table_of(rows: Rows) -> IterationTable:
 
 
 def _decode_grid(decode: Rows) -> tuple[Floats, Floats, Floats]:
-    """Return batch sizes, contexts and the seconds between them, never falling along a row."""
+    """Return batch sizes, contexts and the seconds between them, which fall neither along a row nor along a column.
+
+    Where the measured kernels do (a slower all-reduce for middling batches, a slower kernel for one sequence), it is a
+    quirk of single operators that whole runs do not show: levelling it halved their error where it was large.
+    """
     seqs, contexts = np.unique(decode.decode_seqs), np.unique(decode.decode_context)
     if len(seqs) < 2 or len(contexts) < 2 or len(decode.seconds) != len(seqs) * len(contexts):
         raise InputError("decode rows do not fill a grid of batch sizes and contexts")
     order = np.lexsort((decode.decode_context, decode.decode_seqs))
     grid = decode.seconds[order].reshape(len(seqs), len(contexts))
-    return seqs, contexts, np.array([_rising(row) for row in grid])
+    for _ in range(LEVELLINGS):
+        grid = np.array([_rising(column) for column in grid.T]).T
+        grid = np.array([_rising(row) for row in grid])
+    return seqs, contexts, grid
 
 
 def _rising(values: Floats) -> Floats:

@@ -36,6 +36,19 @@ fixed decode batch T is a few straight lines in S.
 
 The fit is non-negative least squares of the *relative* error, re-weighted so that outlying operators count less.
 
+## Tables
+
+The 78 exact deployments of `deployment_iteration_grid.csv` (with their KV format, attention data parallelism and expert
+parallelism) ship as tables instead, because whole runs are compared with measured ones there and the error of a form
+that is smooth where the measured kernels are not would add to theirs:
+
+    T = D(decode_seqs, S) + r(p, decode_seqs) * A(p) + c(p) * (prefill_pairs - 512.5 p)
+
+D joins the decode rows by straight lines in batch and context. It may fall neither with the batch nor with the context:
+where single operators do (an all-reduce that is slower for 16 sequences than for 64), they are levelled (pool adjacent
+violators). A is what prefill adds, r how much of it beside a batch, c the seconds per pair. In sample a table errs by
+nearly nothing; held back, a slice is interpolated between its neighbours, which is no better than the form.
+
 ## How the error is measured
 
 One slice at a time is left out of the fit, then predicted: all rows that share a decode batch size, a decode

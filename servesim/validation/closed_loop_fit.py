@@ -40,10 +40,12 @@ SCALE = np.array([2e-6, 0.2, 2e-4])  # what counts as a step, and as a noticeabl
 LEAST = np.array([-6e-5, 0.4, 0.0])
 START = np.array([0.0, 1.3, 7e-4])
 WEIGHT_TTFT = 0.7  # repeats of one configuration scatter in TTFT by several times as much as in TPOT
-OUTLIER = 0.05
+OUTLIER = 0.03
 SHRINKAGE = 0.02  # residual of a value one SCALE away from the engine's median
 STEPS = 5
 CLIENTS_IN_FULL = 32
+OF_THE_MODEL = np.array([False, True, True])
+LEAST_ALIKE = 2
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def measured(loops: Sequence[Loop]) -> Floats:
     return np.log(np.array([(loop.ttft_s, loop.tpot_s, loop.e2e_s) for loop in loops]))
 
 
-def line_of(loops: list[Loop]) -> Line:
+def line_of(loops: list[Loop], start: Floats = START, prior: Floats | None = None) -> Line:
     """Return the line around the best values for these runs: Gauss-Newton with steps that are cut when they fail."""
     subjects = [subject(loop) for loop in loops]
     target = measured(loops)[:, :2]
@@ -133,11 +135,12 @@ def line_of(loops: list[Loop]) -> Line:
     def replayed(values: Floats) -> Floats:
         return np.log(np.array([one.times(values) for one in subjects]))
 
-    def cost(here: Floats) -> float:
-        scaled = (here[:, :2] - target) * [WEIGHT_TTFT, 1.0] / OUTLIER
+    def cost(here: Floats, values: Floats) -> float:
+        pull = np.empty(0) if prior is None else SHRINKAGE * (values - prior) / SCALE
+        scaled = np.concatenate([((here[:, :2] - target) * [WEIGHT_TTFT, 1.0]).ravel(), pull]) / OUTLIER
         return float((np.sqrt(1.0 + scaled**2) - 1.0).sum())
 
-    at, reach = START.copy(), 1.0
+    at, reach = np.maximum(start, LEAST), 1.0
     here = replayed(at)
     every = np.ones(len(loops), dtype=bool)
     for _ in range(STEPS):
@@ -147,9 +150,9 @@ def line_of(loops: list[Loop]) -> Line:
             moved[i] += 0.5 * reach * SCALE[i]
             slopes.append((replayed(moved) - here) / (0.5 * reach))
         line = Line(loops, at, here, np.array(slopes))
-        step = np.clip(line.solve(every, None) - at, -4.0 * reach * SCALE, 4.0 * reach * SCALE)
+        step = np.clip(line.solve(every, prior) - at, -4.0 * reach * SCALE, 4.0 * reach * SCALE)
         there = replayed(at + step)
-        if cost(there) < cost(here) - 1e-3:
+        if cost(there, at + step) < cost(here, at) - 1e-3:
             at, here = at + step, there
         else:
             reach *= 0.4
@@ -166,10 +169,21 @@ class Study:
     lines: dict[Group, Line]
     values: dict[Group, Floats]
 
-    def pooled(self, backend: str, without: Group | None = None) -> Floats:
-        """Return the median of an engine's groups."""
-        chosen = [v for group, v in self.values.items() if group[0] == backend and group != without]
-        return np.asarray(np.median(chosen, axis=0)) if chosen else NEUTRAL
+    def pooled(self, backend: str, model_name: str | None = None, without: Group | None = None) -> Floats:
+        """Return the median of an engine's groups; what is about prefill from those of the same model, if there are 2.
+
+        How long kernels of a prefill take compared with the operator data, and how many there are to launch, is the
+        model's; what communication takes beyond the data is not.
+        """
+        groups = [group for group in self.values if group[0] == backend and group != without]
+        alike = [group for group in groups if group[2] == model_name]
+        if not groups:
+            return NEUTRAL
+        result = np.asarray(np.median([self.values[group] for group in groups], axis=0))
+        if len(alike) >= LEAST_ALIKE:
+            own = np.median([self.values[group] for group in alike], axis=0)
+            result = np.where(OF_THE_MODEL, own, result)
+        return result
 
 
 def study(loops: Sequence[Loop], map_groups: Callable[..., Any] = map) -> Study:
@@ -179,11 +193,10 @@ def study(loops: Sequence[Loop], map_groups: Callable[..., Any] = map) -> Study:
         groups.setdefault(loop.group, []).append(loop)
     lines = dict(zip(groups, map_groups(line_of, list(groups.values())), strict=True))
     first = Study(lines, {group: line.at for group, line in lines.items()})
-    values = {
-        group: line.solve(np.ones(len(line.loops), dtype=bool), first.pooled(group[0], group))
-        for group, line in lines.items()
-    }
-    return Study(lines, values)
+    priors = [first.pooled(group[0], group[2], group) for group in groups]
+    again = map_groups(line_of, list(groups.values()), [line.at for line in lines.values()], priors)
+    lines = dict(zip(groups, again, strict=True))
+    return Study(lines, {group: line.at for group, line in lines.items()})
 
 
 def left_out(found: Study, group: Group, key: Callable[[Loop], str]) -> tuple[Floats, Floats]:
@@ -194,7 +207,7 @@ def left_out(found: Study, group: Group, key: Callable[[Loop], str]) -> tuple[Fl
     """
     line = found.lines[group]
     keys = np.array([key(loop) for loop in line.loops])
-    prior = found.pooled(group[0], group)
+    prior = found.pooled(group[0], group[2], group)
     errors = np.full((len(keys), 3), np.nan)
     values = []
     for one in np.unique(keys):
@@ -207,10 +220,13 @@ def left_out(found: Study, group: Group, key: Callable[[Loop], str]) -> tuple[Fl
     return errors, np.array(values).reshape(-1, len(NAMES))
 
 
-def unseen(found: Study, group: Group) -> Floats:
-    """Return |simulated / measured - 1| of a group's runs with the values of the engine's other groups, (runs, 3)."""
+def unseen(found: Study, group: Group, as_model: bool = True) -> Floats:
+    """Return |simulated / measured - 1| of a group's runs with the values of the engine's other groups, (runs, 3).
+
+    Without `as_model`, as if the model, too, were new.
+    """
     loops = found.lines[group].loops
-    values = found.pooled(group[0], group)
+    values = found.pooled(group[0], group[2] if as_model else None, group)
     replayed = np.array([subject(loop).times(values) for loop in loops])
     return np.abs(replayed / np.exp(measured(loops)) - 1.0)
 
@@ -240,7 +256,9 @@ def entries(found: Study, digest: str, map_groups: Callable[..., Any] = map) -> 
     """Return the catalog's entries: one per group, and one per engine."""
     result = []
     groups = list(found.lines)
-    blind = dict(zip(groups, map_groups(unseen, [found] * len(groups), groups), strict=True))
+    count = len(groups)
+    blind = dict(zip(groups, map_groups(unseen, [found] * count, groups), strict=True))
+    new_model = dict(zip(groups, map_groups(unseen, [found] * count, groups, [False] * count), strict=True))
     for group in groups:
         line = found.lines[group]
         own = np.abs(np.exp(line.predicted(found.values[group]) - measured(line.loops)) - 1.0)
@@ -249,11 +267,23 @@ def entries(found: Study, digest: str, map_groups: Callable[..., Any] = map) -> 
         result.append(_entry(group[0], group[1:], found.values[group], values, line.loops, digest, own, known))
     for backend in sorted({group[0] for group in groups}):
         members = [group for group in groups if group[0] == backend]
-        values = np.array([found.values[group] for group in members])
-        loops = [loop for group in members for loop in found.lines[group].loops]
-        out = np.concatenate([blind[group] for group in members])
-        result.append(_entry(backend, (None, None), found.pooled(backend), values, loops, digest, out, out))
+        result.append(_pooled_entry(found, members, None, new_model, digest))
+        for name in sorted({group[2] for group in members}):
+            alike = [group for group in members if group[2] == name]
+            if len(alike) > LEAST_ALIKE:
+                result.append(_pooled_entry(found, alike, name, blind, digest))
     return result
+
+
+def _pooled_entry(
+    found: Study, members: list[Group], name: str | None, blind: dict[Group, Floats], digest: str
+) -> FittedDeployment:
+    """Return what deployments of which no run was seen get, with the errors of predicting each member from others."""
+    backend = members[0][0]
+    scatter = np.array([found.values[group] for group in members])
+    loops = [loop for group in members for loop in found.lines[group].loops]
+    out = np.concatenate([blind[group] for group in members])
+    return _entry(backend, (None, name), found.pooled(backend, name), scatter, loops, digest, out, out)
 
 
 def _entry(
@@ -313,6 +343,8 @@ def main(data: Path, out: Path | None, workers: int) -> None:
         errors = [(e.ttft, e.tpot, e.e2e) for e in (entry.error, entry.error_held_out)]
         cells = ["  ".join(f"{100 * one.median:.1f} ({100 * one.p90:.1f})" for one in part) for part in errors]
         click.echo(f"{entry.name}: {entry.fitted.model_dump()}; {cells[0]}; held out {cells[1]}")
+    own = np.concatenate([np.abs(np.exp(line.here - measured(line.loops)) - 1.0) for line in found.lines.values()])
+    click.echo(f"fitted: {run_errors(own)}")
     for title, key in (("run", lambda loop: loop.name), ("deployment", lambda loop: loop.deployment)):
         every = np.concatenate([left_out(found, group, key)[0] for group in found.lines])
         click.echo(f"one {title} left out: {run_errors(every)}")

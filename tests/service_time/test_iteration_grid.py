@@ -17,7 +17,7 @@ from servesim.calibrate.iteration_grid_fit import (
     slices,
 )
 from servesim.catalog import model
-from servesim.catalog.calibrations import Calibration, Key, calibration
+from servesim.catalog.calibrations import Calibration, Key, calibration, calibrations, read_key
 from servesim.catalog.entries import parse_yaml
 from servesim.catalog.gpu import gpu
 from servesim.errors import InputError
@@ -139,7 +139,7 @@ def test_a_time_that_is_not_positive_is_refused(tmp_path: Path) -> None:
 REFITTED = [
     Key("llama-3.1-8b", "h100_sxm", "vllm", 1, "bf16", "bf16"),
     Key("qwen3-30b-a3b", "b200_sxm", "sglang", 2, "bf16", "bf16"),
-    Key("llama-3.1-70b", "h200_sxm", "trtllm", 4, "fp8", "fp8"),
+    Key("llama-3.1-70b", "h200_sxm", "trtllm", 4, "fp8", "bf16"),
 ]
 
 
@@ -170,6 +170,25 @@ def test_a_form_without_context_misses_the_target_on_measured_iterations(
 ) -> None:
     poor = held_back(shared_jobs[key].rows, model(key.model), batch_only_blocks)  # type: ignore[attr-defined]
     assert np.median(poor["interior"]["all"]) > 0.06
+
+
+TABULATED = [
+    Key("llama-3.1-70b", "h200_sxm", "trtllm", 4, "fp8", "fp8"),
+    Key("minimax-m2.5", "b200_sxm", "vllm", 1, "nvfp4", "fp8", 4, True),
+]
+
+
+@pytest.mark.parametrize("key", TABULATED)
+def test_a_table_made_again_is_the_stored_one(key: Key, shared_jobs: dict[Key, object]) -> None:
+    again, stored = calibrate(shared_jobs[key]), read_key(key)  # type: ignore[arg-type]
+    assert again.table == stored.table
+    assert again.error == stored.error
+
+
+def test_the_exact_deployments_are_all_there(shared_jobs: dict[Key, object]) -> None:
+    exact = {key for key, job in shared_jobs.items() if job.tabulate}  # type: ignore[attr-defined]
+    assert len(exact) == 78
+    assert exact <= set(calibrations())
 
 
 def test_a_calibration_survives_its_file() -> None:
