@@ -110,6 +110,9 @@ ASSUMPTIONS = frozenset(
     }
 )
 
+# Settings of TensorRT-LLM, which is started from a file and not by flags: written as notes.
+OF_TRTLLM = frozenset({"capacity_scheduler_policy", "batch_wait_timeout_iters", "batch_wait_max_tokens_ratio"})
+
 
 def arguments(settings: Mapping[str, Any], server: str) -> tuple[list[str], list[str]]:
     """Return (arguments, notes): the flags of `server` that say what `settings` do, and what no flag can say.

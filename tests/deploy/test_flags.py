@@ -76,9 +76,9 @@ def test_what_has_no_flag_is_said(server: str) -> None:
 
 
 def test_every_engine_setting_has_a_flag_or_is_an_assumption() -> None:
-    from servesim.deploy.flags import ASSUMPTIONS
+    from servesim.deploy.flags import ASSUMPTIONS, OF_TRTLLM
 
-    assert set(ContinuousBatching.model_fields) == {flag.setting for flag in SERVERS["vllm"]} | ASSUMPTIONS
+    assert set(ContinuousBatching.model_fields) == {flag.setting for flag in SERVERS["vllm"]} | ASSUMPTIONS | OF_TRTLLM
 
 
 def test_flags_that_are_not_modelled_are_listed_with_their_effect() -> None:
