@@ -42,6 +42,7 @@ class Requests:
     ttft: list[float] = field(default_factory=list)
     e2e: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
+    cached: list[int] | None = None
 
     def add(self, arrival: Any, prompt: Any, output: Any, ttft: Any, e2e: Any, gaps: Sequence[float] = ()) -> None:
         """Add a request that completed; None where a value is missing."""
@@ -67,7 +68,8 @@ class Requests:
             ttft,
             e2e,
             gap_statistics(np.array(self.gaps)),
-            timed=timed,
+            None if self.cached is None else np.array(self.cached, dtype=np.int64),
+            timed,
         )
         return in_order_of_arrival(run)
 
@@ -113,6 +115,8 @@ def _table(path: Path, format: str) -> Requests | list[Aggregate]:
     found = Requests()
     for row in zip(*(column[good].tolist() for column in columns), strict=True):
         found.add(*row)
+    if "cached_tokens" in frame:
+        found.cached = frame["cached_tokens"].fillna(0)[good].astype(int).tolist()
     return found
 
 

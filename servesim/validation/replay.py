@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,11 @@ def replay(run: Run, scenario: Scenario, users: int | None = None) -> Run:
     """Return the run as the scenario's deployment would have served it; InputError if it cannot say that.
 
     The requests come when they came, to the pool of the scenario's first class. With `users` they come from a closed
-    loop of so many, all starting at once, each sending the next request of the record when its last has ended.
+    loop of so many, all starting at once, each sending the next request of the record when its last has ended. Prefix
+    cache hits that the record knows are given to the engine, as long as it is one replica.
     """
-    if users is not None:
-        return _closed_loop(run, scenario, users)
+    if users is not None or (run.cached_tokens is not None and run.cached_tokens.any()):
+        return _driven(run, scenario, users)
     with tempfile.TemporaryDirectory(prefix="servesim-") as folder:
         path = Path(folder) / "measured.csv"
         _write(run, path)
@@ -68,8 +70,14 @@ def _with_workload(scenario: Scenario, path: Path) -> Scenario:
     return scenario.model_copy(update=changes)
 
 
-def _closed_loop(run: Run, scenario: Scenario, users: int) -> Run:
+def _driven(run: Run, scenario: Scenario, users: int | None) -> Run:
+    """Return what one replica does, fed request by request."""
     pool = resolve(scenario).pools[0]
     if not isinstance(pool.plan, ContinuousPlan) or pool.spec.replicas != 1:
-        raise InputError("a closed loop is replayed on one replica of a continuous engine only")
-    return drive(run, pool.plan.settings, pool.plan.times, (0.0,) * users)
+        raise InputError("closed loops and recorded cache hits are replayed on one replica of a continuous engine only")
+    driven = drive(run, pool.plan.settings, pool.plan.times, (0.0,) * (users or 0))
+    client = scenario.client
+    if client.clock == "server":
+        return driven
+    network_s = client.request_network_s + client.response_network_s
+    return replace(driven, ttft_s=driven.ttft_s + network_s, e2e_s=driven.e2e_s + network_s)

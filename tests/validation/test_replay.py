@@ -16,6 +16,7 @@ from servesim.validation.book import compare
 from servesim.validation.drive import drive
 from servesim.validation.errors import gap, noise, per_request, statistics, table
 from servesim.validation.explain import explain
+from servesim.validation.measured import read_measured
 from servesim.validation.replay import replay
 from servesim.validation.runs import Run
 from servesim.validation.study import study
@@ -120,6 +121,18 @@ def test_closed_loop_clients_wait_for_their_answers() -> None:
     busy = [np.sum((looped.arrival_s <= t) & (t < looped.arrival_s + looped.e2e_s)) for t in looped.arrival_s[10:-10]]
     assert max(busy) == 4
     assert statistics(looped)["requests_per_s"] > 0
+
+
+def test_recorded_prefix_cache_hits_shorten_the_prefill(tmp_path: Path) -> None:
+    lines = [f"{0.5 * i},600,20,0.1,0.5,{cached}" for i in range(20) for cached in (512 * (i % 2),)]
+    path = tmp_path / "hits.csv"
+    path.write_text("arrival_s,prompt_tokens,output_tokens,ttft_s,e2e_s,cached_tokens\n" + "\n".join(lines) + "\n")
+    run = read_measured(path)
+    assert isinstance(run, Run)
+    alone = replay(run, server("client={clock: client, request_network_s: 0.01, response_network_s: 0.01}"))
+    missed, hit = alone.ttft_s[::2], alone.ttft_s[1::2]
+    np.testing.assert_allclose(missed - hit, 512 * 2.0e-5, rtol=1e-6)  # the prefill of what was cached
+    np.testing.assert_allclose(hit, 0.01 + 88 * 2.0e-5 + 0.02, rtol=1e-6)  # one iteration, and the network
 
 
 def test_an_aggregate_row_is_simulated_under_its_load(tmp_path: Path) -> None:
