@@ -25,7 +25,7 @@ from servesim.validation.triton_rows import Deployment, deployments
 
 TUNED_EVERY = 8
 TARGET = 0.10
-STARTS = ((0.001, 0.8, 1.2), (0.002, 2.5, 0.6), (0.002, 0.4, 0.4))
+STARTS = ((0.001, 0.8, 1.2), (0.002, 2.5, 0.6), (0.002, 0.4, 0.4), (0.0007, 0.25, 2.2))
 EVALUATIONS = 35
 
 

@@ -174,6 +174,9 @@ three repeats of the same trace), and no latency of it can be predicted; given i
 reproduces every batch and preemption (docs/engine.md). Its row is shown, and not in the figures. Noise: the
 standard error of the run's own statistic by block bootstrap; three repeats of one trace scattered by 13 % in mean
 TTFT and 23 % in mean TPOT.
+
+The one miss, E2E p99 of `r06_prefix_apc_on`: its longest requests all ran in the first 20 seconds, when the core was 10
+to 17 % slower than in the rest of that run; one factor for a whole run cannot say so.
 """
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from servesim import simulate
 from servesim.cli import main
 from servesim.scenario.load import parse
 from servesim.scenario.schema import Scenario
@@ -133,6 +134,12 @@ def test_recorded_prefix_cache_hits_shorten_the_prefill(tmp_path: Path) -> None:
     missed, hit = alone.ttft_s[::2], alone.ttft_s[1::2]
     np.testing.assert_allclose(missed - hit, 512 * 2.0e-5, rtol=1e-6)  # the prefill of what was cached
     np.testing.assert_allclose(hit, 0.01 + 88 * 2.0e-5 + 0.02, rtol=1e-6)  # one iteration, and the network
+
+
+def test_a_result_of_servesim_validates_itself(tmp_path: Path) -> None:
+    simulate(server()).write(tmp_path / "result")
+    (found,) = study([tmp_path / "result" / "requests.parquet"], server(), explaining=False)
+    assert max(abs(row.error) for row in found.rows) < 1e-6
 
 
 def test_an_aggregate_row_is_simulated_under_its_load(tmp_path: Path) -> None:
