@@ -9,12 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from servesim.validation.book import Section, collect, compare, dumps
+from servesim.errors import InputError
+from servesim.validation.book import SECTIONS, Section, collect, compare, dumps
 from servesim.validation.page import page
 
 
 def main() -> int:
-    """Run the command; 0 if the gates hold, 3 if predictions moved or lost accuracy."""
+    """Run the command; 0 if the gates hold, 3 if predictions moved or lost accuracy, 2 for missing data."""
     parser = argparse.ArgumentParser(prog="python -m servesim.validation", description=__doc__)
     parser.add_argument("data", type=Path, help="folder of the measured data, with `validation/` in it")
     parser.add_argument("--report", type=Path, help="write the page here, and its pictures beside it")
@@ -23,7 +24,14 @@ def main() -> int:
     parser.add_argument("--gate", type=Path, help="compare with the figures committed here")
     parser.add_argument("--only", action="append", default=[], metavar="SECTION", help="only this section; repeatable")
     options = parser.parse_args()
-    sections = dict(collect(options.data, tuple(options.only)))
+    names = [module.rpartition(".")[2] for module in SECTIONS]
+    if unknown := sorted(set(options.only) - set(names)):
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(names)}")
+    try:
+        sections = dict(collect(options.data, tuple(options.only)))
+    except (OSError, InputError) as error:
+        print(error, file=sys.stderr)
+        return 2
     figures = {name: value for one in sections.values() for name, value in one.figures.items()}
     targets = {name: value for one in sections.values() for name, value in one.targets.items()}
     if options.report:
