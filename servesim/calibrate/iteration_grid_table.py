@@ -57,8 +57,9 @@ def table_of(rows: Rows) -> IterationTable:
 def _decode_grid(decode: Rows) -> tuple[Floats, Floats, Floats]:
     """Return batch sizes, contexts and the seconds between them, which fall neither along a row nor along a column.
 
-    Where the measured kernels do (a slower all-reduce for middling batches, a slower kernel for one sequence), it is a
-    quirk of single operators that whole runs do not show: levelling it halved their error where it was large.
+    Where measured kernels do (a slower all-reduce for middling batches, a slower kernel for one sequence), it is a
+    quirk of single operators that whole runs do not show: levelled, the 90th percentile error of TPOT of Llama-3.1-70B
+    on B200 falls from 20 to 15 %.
     """
     seqs, contexts = np.unique(decode.decode_seqs), np.unique(decode.decode_context)
     if len(seqs) < 2 or len(contexts) < 2 or len(decode.seconds) != len(seqs) * len(contexts):

@@ -50,7 +50,10 @@ LEAST_ALIKE = 2
 
 @dataclass(frozen=True)
 class Subject:
-    """A run ready to be replayed many times; `share` is the weight of every client's first request in the means."""
+    """A run ready to be replayed many times; `share` is what every client's first requests weigh in the means.
+
+    So do the last ones: at the end clients run out, and those left have the server to themselves.
+    """
 
     loop: Loop
     plan: ContinuousPlan
@@ -68,9 +71,10 @@ class Subject:
         )
         settings = replace(self.plan.settings, admission_time_s=given.admission_time_s)
         done = drive(self.run, settings, AdjustedIterationTime(self.plan.times, adjustment), (0.0,) * self.loop.clients)
-        first = np.arange(len(done)) < self.loop.clients
+        clients, share = self.loop.clients, self.share
+        parts = ((slice(clients), share), (slice(clients, -clients), 1.0 - 2.0 * share), (slice(-clients, None), share))
         columns = (done.ttft_s, done.tpot_s, done.e2e_s)
-        return np.array([self.share * c[first].mean() + (1.0 - self.share) * c[~first].mean() for c in columns])
+        return np.array([sum(weight * c[part].mean() for part, weight in parts) for c in columns])
 
 
 def subject(loop: Loop) -> Subject:
