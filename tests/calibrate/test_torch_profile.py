@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from servesim.catalog.calibrations import read_calibration
 from servesim.errors import InputError, ServesimError
 from servesim.service_time.base import Deployment
 from servesim.service_time.calibrated import Calibrated
+from tests.data import ROOT
 from tests.service_time import sanity
 
 LIMITS = Limits(max_num_seqs=64, max_context=4096, max_prefill_tokens=2048, kv_tokens=100_000)
@@ -180,6 +182,10 @@ def test_known_shapes_have_tasks_of_their_own() -> None:
     }  # fmt: skip
 
 
-def test_none_of_this_needed_torch() -> None:
-    if "torch" not in sys.modules:
-        assert "transformers" not in sys.modules
+def test_none_of_this_needs_torch() -> None:
+    """Designing, measuring, fitting and serving load it no more than the command line's help does."""
+    modules = ("calibrate.torch_profile", "calibrate.torch_device", "validation.live_plan", "cli.validate_live")
+    loaded = "print({'torch', 'transformers', 'diffusers'} & set(sys.modules))"
+    code = "; ".join(["import sys", *(f"import servesim.{name}" for name in modules), loaded])
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "set()"
