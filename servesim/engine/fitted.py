@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PER_LAYER = ("iteration_time_per_layer_s", "communication_time_per_layer_s", "prefill_floor_per_layer_s")
 """Settings in seconds per layer of the model."""
 
+FITTED_TABLES = "aiconfigurator"
+"""Whose times the fits correct. What is pooled over deployments corrects those of other sources for nothing."""
+
 
 def fitted(engine: ContinuousBatching, site: Site, origin: Origin) -> tuple[FittedDeployment | None, dict[str, Any]]:
     """Return the catalog's entry for the deployment, if its times are the catalog's, and the settings to fill in.
@@ -26,6 +29,9 @@ def fitted(engine: ContinuousBatching, site: Site, origin: Origin) -> tuple[Fitt
     """
     host_s = origin.facts.get("host_iteration_s")
     known = _known(site)
+    pooled = known is not None and (known.gpu is None or known.model is None)
+    if pooled and not str(origin.facts.get("source", "")).startswith(FITTED_TABLES):
+        known = None
     values = Fitted() if known is None else known.fitted
     fields: dict[str, Any] = values.model_dump()
     if engine.host_time_s is not None or engine.host_time_per_seq_s or host_s:

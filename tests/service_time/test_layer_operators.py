@@ -10,7 +10,11 @@ import pytest
 from servesim.calibrate.layer_operators import calibrate, compose
 from servesim.catalog import model
 from servesim.catalog.calibrations import Key, read_key
+from servesim.catalog.examples import example
+from servesim.engine.spec import ContinuousBatching
 from servesim.errors import InputError
+from servesim.scenario.load import parse
+from servesim.scenario.resolve import resolve
 from tests.data import shared_data
 
 LAYERS = ("qkv_proj", "rotary_emb", "o_proj", "gate_up_proj", "act_fn", "down_proj", "layernorm")
@@ -56,3 +60,11 @@ def test_the_shipped_calibration_is_what_the_tables_give() -> None:
     assert fresh.coefficients.base_s == pytest.approx(shipped.coefficients.base_s, rel=1e-4)
     assert fresh.error.interior["decode"].median == pytest.approx(shipped.error.interior["decode"].median, rel=0.05)
     assert shipped.error.interior["decode"].median < 0.01
+
+
+def test_corrections_of_other_tables_are_not_applied_to_it() -> None:
+    """What closed-loop runs corrected in another source's times made this run's TTFT 12 % worse."""
+    engine = resolve(parse(example("sharegpt-llama31-8b-rtx4090"))).scenario.pools["rtx4090"].engine
+    assert isinstance(engine, ContinuousBatching)
+    assert engine.prefill_factor == 1.0
+    assert engine.prefill_floor_per_layer_s == 0.0
