@@ -55,6 +55,8 @@ class DeploymentError(Spec):
 
 
 EXACT = "this deployment"
+WHOLE_REQUESTS = ("triton",)
+"""Engines that batch whole requests: their errors say nothing of continuous batching, nor the other way round."""
 LEAST_OTHERS = 2
 # How near a validated deployment is: what it has in common with the one asked about, the nearest first.
 NEARNESS = (
@@ -132,7 +134,8 @@ def model_error(
         alike = [
             entry
             for entry in (validated() if known is None else known)
-            if all(asked[key] is not None and getattr(entry, key) == asked[key] for key in shared)
+            if (entry.backend in WHOLE_REQUESTS) == (backend in WHOLE_REQUESTS)
+            and all(asked[key] is not None and getattr(entry, key) == asked[key] for key in shared)
         ]
         pooled = [entry for entry in alike if words != EXACT and entry.shared == set(shared)]
         if pooled:

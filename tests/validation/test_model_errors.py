@@ -77,6 +77,15 @@ def test_what_a_fit_had_not_seen_is_the_error_of_its_deployment() -> None:
             assert found.metrics["tpot_s"].p90 == entry.error_held_out.tpot.p90
 
 
+def test_batches_of_whole_requests_say_nothing_of_continuous_batching() -> None:
+    known = [entry("triton", "a100", f"vision-{number}", 0.5, 0.7) for number in range(3)]
+    assert model_error("vllm", "a100", "llama", known=known) is None
+    found = model_error("triton", "a100", "new", known=[*known, KNOWN[1]])
+    assert found is not None
+    assert found.metrics["e2e_s"].p90 == 0.7
+    assert len(found.deployments) == 3
+
+
 def test_nothing_in_common_is_said() -> None:
     assert model_error("sglang", "new", "new", known=KNOWN) is None
 
