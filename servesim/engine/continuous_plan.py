@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from servesim import catalog
@@ -50,7 +51,8 @@ class ContinuousPlan(Plan):
         self._scheduler = engine.scheduler
         self.settings = settings
         self.times = times
-        self.origin = times.origin
+        fitted_to = {} if known is None else {"fitted": known.name, "fitted_runs": len(known.runs)}
+        self.origin = replace(times.origin, facts={**times.origin.facts, **fitted_to})
         self.validity = times.validity
         self.gpus_per_replica = engine.tensor_parallel_size * engine.data_parallel_size
         self.deployment = known

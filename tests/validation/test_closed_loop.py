@@ -93,6 +93,8 @@ def test_every_scenario_of_a_fitted_deployment_has_its_values() -> None:
     engine = resolve(scenario_of(loop())).pools[0].spec.engine
     for name in NAMES:
         assert getattr(engine, name) == getattr(known.fitted, name)
+    facts = resolve(scenario_of(loop())).pools[0].plan.origin.facts
+    assert (facts["fitted"], facts["fitted_runs"]) == ("vllm-h200_sxm-llama-3.1-70b", len(known.runs))
     by_hand = resolve(scenario_of(loop(), prefill_factor=3.0)).pools[0].spec.engine
     assert by_hand.prefill_factor == 3.0
     assert by_hand.prefill_floor_per_layer_s == known.fitted.prefill_floor_per_layer_s
