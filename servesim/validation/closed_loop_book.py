@@ -9,6 +9,7 @@ from servesim.validation.book import Section
 from servesim.validation.closed_loop import Loop, Replayed, read_loops
 from servesim.validation.closed_loop_tables import (
     EVERY,
+    UNLIMITED,
     ablation,
     deployment_lines,
     errors_of,
@@ -59,7 +60,9 @@ def closed_loop_section(path: Path) -> Section:
     for reason in sorted({one.loop.exclude for one in replayed if one.loop.exclude}):
         parts[f"left out: {reason}"] = errors_of(one for one in replayed if one.loop.exclude == reason)
     figures |= held_out_figures()
-    rows = ablation([one.loop for one in kept])
+    rows = ablation([one.loop for one in kept][::EVERY])
+    full = ablation([one.loop for one in kept if one.saturated])
+    rows += [(f"KV-saturated runs: {name}", errors) for name, errors in full if name in ("as replayed", UNLIMITED)]
     text = [
         _TEXT,
         *summary_lines(parts),
@@ -70,7 +73,8 @@ def closed_loop_section(path: Path) -> Section:
         "",
         *fitted_lines(fitted_deployments()),
         "",
-        f"What each part of the simulation is worth, on every {EVERY}th run, with one thing left out at a time:",
+        f"What each part of the simulation is worth, on every {EVERY}th run, with one thing left out at a",
+        "time (no visible run had TensorRT-LLM wait for batches):",
         "",
         *summary_lines(dict(rows)),
         "",
