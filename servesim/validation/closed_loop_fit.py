@@ -128,7 +128,8 @@ class Line:
 
 def measured(loops: Sequence[Loop]) -> Floats:
     """Return log of measured TTFT, TPOT, E2E, shape (runs, 3)."""
-    return np.log(np.array([(loop.ttft_s, loop.tpot_s, loop.e2e_s) for loop in loops]))
+    times = np.array([(loop.ttft_s, loop.tpot_s, loop.e2e_s) for loop in loops])
+    return np.asarray(np.log(times), dtype=np.float64)
 
 
 def line_of(loops: list[Loop], start: Floats = START, prior: Floats | None = None) -> Line:
@@ -137,7 +138,7 @@ def line_of(loops: list[Loop], start: Floats = START, prior: Floats | None = Non
     target = measured(loops)[:, :2]
 
     def replayed(values: Floats) -> Floats:
-        return np.log(np.array([one.times(values) for one in subjects]))
+        return np.asarray(np.log([one.times(values) for one in subjects]), dtype=np.float64)
 
     def cost(here: Floats, values: Floats) -> float:
         pull = np.empty(0) if prior is None else SHRINKAGE * (values - prior) / SCALE

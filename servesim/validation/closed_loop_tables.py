@@ -40,7 +40,8 @@ Floats = NDArray[np.float64]
 
 def errors_of(replayed: Iterable[Replayed]) -> Floats:
     """Return |simulated / measured - 1| of TTFT, TPOT and E2E, shape (runs, 3)."""
-    return np.abs(np.array([one.errors for one in replayed])).reshape(-1, 3)
+    errors: Floats = np.abs(np.array([one.errors for one in replayed])).reshape(-1, 3)
+    return errors
 
 
 def figures_of(name: str, errors: Floats) -> dict[str, float]:
