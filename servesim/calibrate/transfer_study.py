@@ -1,8 +1,8 @@
 """How far a carried-over calibration misses: `python -m servesim.calibrate.transfer_study`.
 
 Every calibrated deployment of the catalog is left out in turn and predicted from the nearest other one: of another
-model on the same GPU, of the same model on another GPU, of both. GPUs that are one chip with other memory (H100 and H200,
-B200 and GB200) are not predicted from each other: nobody's new GPU has such a twin in the catalog.
+model on the same GPU, of the same model on another GPU, of both. GPUs that are one chip with other memory (H100 and
+H200, B200 and GB200) are not predicted from each other: nobody's new GPU has such a twin in the catalog.
 """
 
 from __future__ import annotations
