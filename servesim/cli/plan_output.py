@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from servesim.report.answer import Answer
 
-FILES = frozenset({"plan.json", "plan.md", "plan.png"})
+FILES = frozenset({"plan.json", "plan.md", "plan.png", "report.html"})  # the last by `servesim report`
 
 
 @dataclass(frozen=True)

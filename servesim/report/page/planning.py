@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from servesim.errors import InputError, Problem
 from servesim.report.grids import Grid
 from servesim.report.numbers import number, percent
+from servesim.report.page.answers import inventory_page, load_page, over_time_page
 from servesim.report.page.forest import Entry, Forest, forest
 from servesim.report.page.read import read_json
 from servesim.report.page.render import render
@@ -20,11 +23,29 @@ _NEEDED = ("plan", "scenario", "seed", "confidence", "targets", "simulations", "
 
 def read_plan(directory: Path) -> dict[str, Any]:
     """Return what `plan -o` wrote; InputError says what is broken."""
-    return read_json(directory / PLAN_FILE, _VERSION, _NEEDED)
+    path = directory / PLAN_FILE
+    found = read_json(path, _VERSION, ())
+    kind = _kind(found)
+    if kind is None:
+        raise InputError(Problem("is not the answer of a plan", file=str(path)))
+    return read_json(path, _VERSION, _NEEDED) if kind is cheapest_page else found
 
 
 def plan_page(found: dict[str, Any]) -> str:
-    """Return the page about a plan."""
+    """Return the page about any answer of `servesim plan`."""
+    made = _kind(found)
+    assert made is not None
+    return made(found)
+
+
+def _kind(found: dict[str, Any]) -> Callable[[dict[str, Any]], str] | None:
+    """Return what makes the page, told by what only one kind of answer has."""
+    pages = {"ranked": cheapest_page, "inventory": inventory_page, "windows": over_time_page, "load": load_page}
+    return next((made for key, made in pages.items() if key in found), None)
+
+
+def cheapest_page(found: dict[str, Any]) -> str:
+    """Return the page about the cheapest configuration."""
     ranked = found["ranked"]
     runs = found["simulations"]
     return render(

@@ -61,8 +61,30 @@ space:
   engine: {max_num_seqs: [8, 64]}
   replicas: {least: 1, most: 2}
 """
+INVENTORY = """\
+name: fleet
+inventory: {h100_sxm: 4, per_node: 4}
+survive: nothing
+growth: {from: 1.0, to: 1.2}
+models:
+  chat:
+    scenario:
+      name: chat
+      workload:
+        duration_s: 20
+        classes:
+          chat:
+            arrivals: {kind: poisson, request_rate_rps: 5}
+            prompt_tokens: 200
+            output_tokens: 20
+            slo: {ttft_s: 1, attainment: 0.8}
+      pools:
+        main: {model: llama-3.1-8b, gpu: h100_sxm}
+    space: {tensor_parallel_size: [1]}
+    max_breach: 0.2
+"""
 RATE = "workload.classes.chat.arrivals.request_rate_rps"
-DECISIONS = ("line", "grid", "points", "sensitivity", "comparison", "check", "plan")
+DECISIONS = ("line", "grid", "points", "sensitivity", "comparison", "check", "plan", "load", "over_time", "inventory")
 
 
 @pytest.fixture(scope="session")
@@ -88,8 +110,11 @@ def decisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenario.write_text(LOADED.replace("base_s: 0.01,", "base_s: 0.011,"))
     servesim("check", scenario, "--baseline", base, "-o", root / "check", code=3)
     scenario.write_text(LOADED)
-    (root / "plan").mkdir()
-    (root / "plan" / "plan.json").write_text(servesim("plan", root / "plan.yaml", "--format", "json"))
+    servesim("plan", root / "plan.yaml", "-o", root / "plan")
+    servesim("plan", scenario, "--how-much-load", "--replications", 2, "-o", root / "load")
+    servesim("plan", scenario, "--over-time", "--window", 20, "--replications", 1, "-o", root / "over_time")
+    (root / "inventory.yaml").write_text(INVENTORY)
+    servesim("plan", root / "inventory.yaml", "-o", root / "inventory")
     return root
 
 

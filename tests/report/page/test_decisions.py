@@ -207,6 +207,18 @@ def test_a_plan_names_the_cheapest(decisions: Path) -> None:
     assert f"max_num_seqs {settings['max_num_seqs']}: {found['ranked'][0]['replicas']} replica" in text
 
 
+def test_every_answer_of_a_plan_has_its_page(decisions: Path) -> None:
+    load, over_time, inventory = (page(decisions / name) for name in ("load", "over_time", "inventory"))
+    assert "meets its SLO up to" in load.split('class="verdict"')[1].split("</p>")[0]
+    assert "How many replicas are needed when?" in over_time or "How many GPUs are needed when?" in over_time
+    data = chart_data(over_time)
+    windows = json.loads((decisions / "over_time" / "plan.json").read_text())["windows"]
+    assert len(data["gpus"]["data"][0]) == 2 * len(windows)
+    assert data["gpus"]["data"][1][::2] == [one["gpus"] for one in windows]
+    assert "ENOUGH" in inventory
+    assert "vllm serve" in inventory
+
+
 def test_forests_hold_all_their_intervals_and_zero() -> None:
     entries = [
         Entry("a", 0.5, 0.4, 0.6, "", ""),
@@ -241,6 +253,7 @@ def test_forests_hold_all_their_intervals_and_zero() -> None:
         ("check", "check.json", '{"schema_version": 1, "verdict": 1, "exit_code": 0, "against": null, "level": 1, '
          '"scenarios": {"x": {}}}', "check.json: is not the result of a check"),
         ("plan", "plan.json", "no", "plan.json:1:1: is not JSON"),
+        ("plan", "plan.json", '{"schema_version": 1}', "plan.json: is not the answer of a plan"),
     ],
 )  # fmt: skip
 def test_a_broken_result_is_named(copied: Callable[[str], Path], name: str, file: str, text: str, message: str) -> None:
