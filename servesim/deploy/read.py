@@ -120,7 +120,15 @@ class _Reader:
             self._flag(name, [value] if equals else [], left)
         if not self._found.model:
             raise InputError("--from: the command names no model")
+        self._couple()
         return self._found
+
+    def _couple(self) -> None:
+        """Take data-parallel groups that share experts for one replica instead of several."""
+        found = self._found
+        if found.engine.get("enable_expert_parallel") and found.replicas > 1:
+            found.engine["data_parallel_size"], found.replicas = found.replicas, 1
+            found.not_modelled = [one for one in found.not_modelled if one[0].split(" ")[0] not in _REPLICAS]
 
     def _positional(self, word: str) -> None:
         if self._found.model:

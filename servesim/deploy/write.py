@@ -109,7 +109,7 @@ def model_id(source: str | ModelFile) -> tuple[str, list[str]]:
 def _memory_gi(pool: PoolSpec) -> int:
     assert isinstance(pool.engine, ContinuousBatching)
     assert pool.model is not None
-    gpus = pool.engine.tensor_parallel_size
+    gpus = pool.engine.tensor_parallel_size * pool.engine.data_parallel_size
     weights = catalog.model_of(pool.model).weight_bytes_per_gpu(pool.engine.quantization, gpus) * gpus
     return max(16, 8 * math.ceil(1.25 * weights / 2**30 / 8))
 
@@ -117,7 +117,7 @@ def _memory_gi(pool: PoolSpec) -> int:
 def _stack(pool: PoolSpec, settings: dict[str, Any], model: str, name: str) -> dict[str, Any]:
     """Return values of the vLLM production stack's chart (helm/values.yaml of vllm-project/production-stack)."""
     assert isinstance(pool.engine, ContinuousBatching)
-    gpus = pool.engine.tensor_parallel_size
+    gpus = pool.engine.tensor_parallel_size * pool.engine.data_parallel_size
     config: dict[str, Any] = {"enablePrefixCaching": True, "enableChunkedPrefill": pool.engine.enable_chunked_prefill}
     config |= {_VALUES[key]: value for key, value in settings.items() if key in _VALUES}
     rest, _ = arguments({key: value for key, value in settings.items() if key not in _VALUES}, "vllm")
@@ -140,7 +140,7 @@ def _stack(pool: PoolSpec, settings: dict[str, Any], model: str, name: str) -> d
 def _plain(pool: PoolSpec, words: list[str], model: str, name: str) -> dict[str, Any]:
     """Return a Kubernetes Deployment."""
     assert isinstance(pool.engine, ContinuousBatching)
-    gpus = pool.engine.tensor_parallel_size
+    gpus = pool.engine.tensor_parallel_size * pool.engine.data_parallel_size
     container = {
         "name": name,
         "image": _IMAGES[pool.backend],

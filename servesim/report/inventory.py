@@ -8,7 +8,7 @@ from typing import Any
 from servesim.report.answer import Answer, Part
 from servesim.report.grids import Grid
 from servesim.report.numbers import percent
-from servesim.report.plan import deployment_parts, settings_words
+from servesim.report.plan import deployment_parts, error_words, settings_words
 
 _LOSS = {
     "nothing": "Nothing may be lost",
@@ -108,7 +108,7 @@ def words(found: dict[str, Any]) -> list[str]:
 
 def _doubt(name: str, model: dict[str, Any]) -> str:
     doubt = model["doubt"]
-    what = "the estimate of iteration times" if doubt["of"] == "estimate" else "the calibration's error"
+    what = error_words(doubt["of"])
     ends = ", ".join(
         f"times x {end['factor']:.3g}: " + (end.get("reason") or chance(end["breach"])) for end in doubt["ends"]
     )

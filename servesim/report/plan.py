@@ -123,6 +123,14 @@ def _ties(ranked: list[dict[str, Any]], pruned: list[dict[str, Any]]) -> list[st
     return sentences
 
 
+def error_words(of: str) -> str:
+    """Return which error a decision may hang on."""
+    return {
+        "estimate": "the estimate of iteration times",
+        "validated deployments": "the model's error on the nearest validated deployments",
+    }.get(of, "the calibration's error")
+
+
 def _doubt(doubt: dict[str, Any], best: dict[str, Any]) -> str:
     size = best.get("replicas", best.get("servers"))
     ends = ", ".join(
@@ -130,10 +138,7 @@ def _doubt(doubt: dict[str, Any], best: dict[str, Any]) -> str:
         + (end["reason"] if end.get("reason") else f"{end['size']}" if end["size"] else "more than the space has")
         for end in doubt["ends"]
     )
-    what = {
-        "estimate": "the estimate of iteration times",
-        "validated deployments": "the model's error on the nearest validated deployments",
-    }.get(doubt["of"], "the calibration's error")
+    what = error_words(doubt["of"])
     verdict = "HANGS on" if doubt["hangs_on_it"] else "does not hang on"
     return f"The first needs {size}; this {verdict} {what} ({ends})."
 

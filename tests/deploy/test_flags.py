@@ -81,6 +81,16 @@ def test_every_engine_setting_has_a_flag_or_is_an_assumption() -> None:
     assert set(ContinuousBatching.model_fields) == {flag.setting for flag in SERVERS["vllm"]} | ASSUMPTIONS | OF_TRTLLM
 
 
+def test_data_parallel_groups_are_replicas_unless_they_share_experts() -> None:
+    apart = read("vllm serve m/n -tp 2 --data-parallel-size 4")
+    assert (apart.replicas, apart.engine) == (4, {"tensor_parallel_size": 2})
+    together = read("vllm serve m/n --data-parallel-size 4 --enable-expert-parallel")
+    assert (together.replicas, together.not_modelled) == (1, [])
+    assert together.engine == {"data_parallel_size": 4, "enable_expert_parallel": True}
+    words, _ = arguments(together.engine, "vllm")
+    assert read_command(f"vllm serve m/n {shlex.join(words)}") == together
+
+
 def test_flags_that_are_not_modelled_are_listed_with_their_effect() -> None:
     found = read("vllm serve m/n --enforce-eager --port 80 --strange=1 -tp 2 --other thing --enable-lora")
     assert found.engine == {"tensor_parallel_size": 2}

@@ -32,7 +32,7 @@ def test_flags_take_the_place_of_the_pool_and_host_times_stay() -> None:
     assert (found.model, found.replicas, found.backend) == ("qwen3-8b", 1, "vllm")
     engine = found.engine
     assert (engine.max_num_seqs, engine.tensor_parallel_size, engine.host_time_s) == (128, 2, 0.003)  # type: ignore[attr-defined]
-    assert engine.block_size == 16  # type: ignore[attr-defined]  # not said, so the server's default
+    assert engine.block_size is None  # type: ignore[attr-defined]  # not said, so the server's default
 
 
 def test_each_difference_is_said() -> None:

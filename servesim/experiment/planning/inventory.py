@@ -17,7 +17,7 @@ from servesim.experiment.planning.candidates import Candidate, Pruned, candidate
 from servesim.experiment.planning.capacity import Capacity, Curve, curve
 from servesim.experiment.planning.division import Choice, Divider, Division
 from servesim.experiment.planning.doubt import stretched
-from servesim.experiment.planning.error_band import error_band
+from servesim.experiment.planning.error_band import error_band, validated_near
 from servesim.experiment.planning.growth import Growth
 from servesim.experiment.planning.observe import Laboratory, targets_of
 from servesim.scenario.load_inventory import LoadedInventory
@@ -182,8 +182,9 @@ class InventoryPlanner:
 
     def _doubt(self, name: str, way: _Way, up: int) -> dict[str, Any] | None:
         """Return the chance of a breach at both ends of the error of iteration times; None where none is known."""
-        band = error_band(way.candidate.plan.origin.facts)
-        service = way.candidate.scenario.pools[way.candidate.pool].service_time
+        pool = way.candidate.scenario.pools[way.candidate.pool]
+        service = pool.service_time
+        band = error_band(way.candidate.plan.origin.facts, validated_near(pool))
         if band is None or not isinstance(service, IterationTimeSpec) or up < 1:
             return None
         of, low, high = band
