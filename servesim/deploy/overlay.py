@@ -66,6 +66,9 @@ def _parted(source: str, scenario: Scenario) -> tuple[str, str]:
 
 def _deployed(pool: PoolSpec, found: Deployed, command: str) -> PoolSpec:
     where = f"--deployed {command if Path(command).exists() else 'COMMAND'}"
+    if found.others:
+        models = ", ".join([found.model, *found.others])
+        raise InputError(Problem(f"holds several servers ({models}); give the command of one", file=where))
     if not isinstance(pool.engine, ContinuousBatching):
         raise InputError(Problem(f"the pool's engine is {pool.engine.kind}, which no such server runs", file=where))
     kept = {name: getattr(pool.engine, name) for name in pool.engine.model_fields_set & ASSUMPTIONS if name != "kind"}

@@ -32,7 +32,7 @@ _SWITCH_KEYS = {"enableChunkedPrefill": "enable-chunked-prefill", "enablePrefixC
 class Deployed:
     """What a command says: the server, the model, engine settings by name, replicas, and what is not modelled.
 
-    `not_modelled` has (flag as written, what it would do).
+    `not_modelled` has (flag as written, what it would do); `others` are the models of further servers in the file.
     """
 
     server: str
@@ -40,6 +40,7 @@ class Deployed:
     replicas: int = 1
     engine: dict[str, Any] = field(default_factory=dict)
     not_modelled: list[tuple[str, str]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 def read(text: str) -> Deployed:
@@ -218,9 +219,20 @@ def _whole(name: str, value: str) -> int:
 
 
 def _from_file(content: Any, name: str) -> Deployed:
+    """Return the first server of a file, with the models of the others."""
+    servers = list(_servers(content))
+    if not servers:
+        raise InputError(f"--from {name}: holds neither modelURL (Helm values) nor a command of a known server")
+    first, *others = servers
+    first.others = [other.model for other in others]
+    return first
+
+
+def _servers(content: Any) -> Iterator[Deployed]:
     for part in _mappings(content):
         if isinstance(part.get("modelURL"), str):
-            return _from_values(part)
+            yield _from_values(part)
+            continue
         words = _words(_listed(part.get("command")) + _listed(part.get("args")))
         image = [str(part["image"])] if isinstance(part.get("image"), str) else []
         for line in (words, [*image, *words]):
@@ -228,8 +240,8 @@ def _from_file(content: Any, name: str) -> Deployed:
                 server, rest = _server(line)
             except InputError:
                 continue
-            return _Reader(server).read(rest)
-    raise InputError(f"--from {name}: holds neither modelURL (Helm values) nor a command of a known server")
+            yield _Reader(server).read(rest)
+            break
 
 
 def _mappings(content: Any) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,8 @@ def options_of(command: str) -> dict[str, Any]:
 
 
 def _comments(found: Deployed) -> list[str]:
-    lines = [f"not modelled: {flag}: {effect}" for flag, effect in found.not_modelled]
+    lines = [f"of several servers in the file the first; not this one: {other}" for other in found.others]
+    lines += [f"not modelled: {flag}: {effect}" for flag, effect in found.not_modelled]
     if found.server == "tgi":
         lines.append("Text Generation Inference is simulated as vLLM, with vLLM's service times and scheduler")
     notes = {flag.setting: flag for flag in SERVERS[found.server] if flag.note}

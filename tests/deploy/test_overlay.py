@@ -57,6 +57,20 @@ def test_what_cannot_be_simulated_is_refused(source: str, said: str) -> None:
         with_deployed(parse(SCENARIO), [source])
 
 
+def test_a_file_of_several_servers_is_refused_and_new_takes_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    services = {
+        name: {"image": "vllm/vllm-openai", "command": ["--model", f"Qwen/{name}"]} for name in ("Qwen3-8B", "b")
+    }
+    file.write_text(yaml.safe_dump({"services": services}, sort_keys=False))
+    with pytest.raises(InputError, match="holds several servers"):
+        with_deployed(parse(SCENARIO), [str(file)])
+    made = RUNNER.invoke(main, ["new", "--from", str(file), "--gpu", "h100", "--rate", "4"])
+    assert made.exit_code == 0, made.output
+    assert "not this one: Qwen/b" in made.stderr
+    assert "model: Qwen/Qwen3-8B" in made.stdout
+
+
 def test_of_several_pools_one_is_named() -> None:
     other = "chat2: {pool: other, arrivals: all_at_once, num_requests: 1, prompt_tokens: 1, output_tokens: 1}"
     two = SCENARIO.replace("slo:", "pool: main, slo:").replace("pools:", f"    {other}\npools:")
