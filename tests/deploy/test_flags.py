@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servesim.deploy.flags import SERVERS, arguments
 from servesim.deploy.not_modelled import EFFECTS
 from servesim.deploy.read import read, read_command
+from servesim.deploy.starter import options_of
 from servesim.deploy.write import command, deployment
 from servesim.engine.spec import ContinuousBatching
 from servesim.errors import InputError
@@ -174,3 +175,32 @@ def test_stations_have_no_deployment() -> None:
     text += "pools: {main: {engine: {kind: station}, service_time: {kind: exponential, mean_s: 1.0}}}"
     assert deployment(parse(text).pools["main"], "main") is None
     assert command("tgi", "m", ["--num-shard", "2"]) == "text-generation-launcher --model-id m \\\n  --num-shard 2"
+
+
+DEPLOYABLE: dict[str, st.SearchStrategy[Any]] = {
+    "tensor_parallel_size": st.sampled_from([1, 2, 4]),
+    "max_num_seqs": st.integers(1, 512),
+    "max_num_batched_tokens": st.integers(8_192, 32_768),
+    "max_model_len": st.integers(1_024, 8_192),
+    "gpu_memory_utilization": st.integers(50, 95).map(lambda percent: percent / 100),
+    "block_size": st.sampled_from([16, 32, 64]),
+    "scheduler": st.sampled_from(["fcfs", "priority"]),
+}
+
+
+@pytest.mark.parametrize("server", ["vllm", "sglang"])
+@settings(max_examples=15, deadline=None)
+@given(settings_=st.fixed_dictionaries({}, optional=DEPLOYABLE))
+def test_flags_of_a_scenario_made_from_flags_say_the_same(server: str, settings_: dict[str, Any]) -> None:
+    start = {"vllm": "vllm serve", "sglang": "python -m sglang.launch_server --model-path"}[server]
+    words, _ = arguments(settings_, server)
+    text = f"{start} meta-llama/Llama-3.1-8B-Instruct {shlex.join(words)}"
+    made = resolve(parse(starter(Starter(**{**options_of(text), "gpu": "h100_sxm"}))))
+    back = deployment(made.scenario.pools["main"], "main")
+    assert back is not None
+    found = read(back["command"])
+    assert found.model == "meta-llama/Llama-3.1-8B-Instruct"
+    said = {name: getattr(made.scenario.pools["main"].engine, name) for name in settings_}
+    assert {name: getattr(value, "kind", value) for name, value in said.items()} == settings_
+    defaults = {"scheduler": "fcfs", "tensor_parallel_size": 1, "block_size": 16}  # said by saying nothing
+    assert {name: found.engine.get(name, defaults.get(name)) for name in settings_} == settings_
