@@ -79,7 +79,7 @@ class Ratio:
         if refusal or found is None or math.isnan(found[0]):
             return Interval(1 + (values.relative or math.nan), math.nan, math.nan, refusal or "not defined")
         assert values.relative is not None
-        return Interval(1 + values.relative, 1 + found[0], 1 + found[1])
+        return Interval(1 + values.relative, max(1 + found[0], 0.0), 1 + found[1])  # no metric is negative
 
     @property
     def stretch(self) -> float:

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator, NullLocator
+
 from servesim.report.pictures import save, styled_figure
 from tests.claims.claim import Claim, Verdict
 from tests.claims.finding import Answer, Judged
@@ -60,6 +62,8 @@ def _panel(panel: Any, kind: str, group: list[Judged]) -> None:
         mark, color = _MARKS[one.answer]
         if math.isfinite(interval.value) and (percent or interval.value > 0):
             panel.plot([scale * interval.value], [row], mark, color=color, markersize=4.5)
+        if interval.value == 0 and not percent:
+            panel.text(0.005, row, "0", color=color, va="center", fontsize=7, transform=panel.get_yaxis_transform())
         if math.isfinite(interval.low) and math.isfinite(interval.high):
             panel.plot([scale * interval.low, scale * interval.high], [row, row], "-", color=color, linewidth=1.4)
     if not percent:
@@ -91,3 +95,6 @@ def _limits(panel: Any, group: list[Judged], scale: float, percent: bool) -> Non
         panel.set_xlim(low - room, high + room)
     else:
         panel.set_xlim(low / 1.15, high * 1.15)
+        if high < 8 * low:  # hardly a power of ten in sight
+            panel.xaxis.set_major_locator(MaxNLocator(7))
+            panel.xaxis.set_minor_locator(NullLocator())
