@@ -32,7 +32,7 @@ class Effort:
 
 
 FULL = Effort(points=12, searches=8)
-REDUCED = Effort(points=6, searches=5, every_plan=2)
+REDUCED = Effort(points=6, searches=7, every_plan=2)
 
 
 @dataclass(frozen=True)
