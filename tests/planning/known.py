@@ -141,4 +141,4 @@ def small_space(requests: int = 800) -> Problem:
         "replications": {"first": 4, "most": 64},
         "rank": 1,
     }
-    return Problem("small-space", document, ({"gpu": "h100_sxm", "quantization": "fp8"}, 2))
+    return Problem("small-space", document, ({"gpu": "h100_sxm", "quantization": "fp8"}, 3))
