@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+def is_plan(path: Path) -> bool:
+    """Return whether a shipped document is one for `servesim plan`, with a space of deployments."""
+    return re.search(r"^(space|inventory):", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+DOCUMENTS = sorted((ROOT / "scenarios").rglob("*.yaml"))
+SCENARIOS = [path for path in DOCUMENTS if not is_plan(path)]
+PLANS = [path for path in DOCUMENTS if is_plan(path)]
 
 
 def shared_data(*parts: str) -> Path:

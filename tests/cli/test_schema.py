@@ -17,12 +17,12 @@ from servesim.request import Request
 from servesim.scenario.document import parse_document, plain
 from servesim.scenario.document_text import read_text
 from servesim.scenario.dump import to_yaml
-from servesim.scenario.json_schema import scenario_schema
+from servesim.scenario.json_schema import plan_schema, scenario_schema
 from servesim.scenario.load import parse
+from tests.data import PLANS, SCENARIOS
 from tests.scenario.samples import VALID
 
 TESTS = Path(__file__).parents[1]
-SHIPPED = sorted((TESTS.parent / "scenarios").rglob("*.yaml"))
 INVALID = sorted((TESTS / "scenario" / "invalid").glob("*.yaml"))
 # Rules over several keys, names and files that must exist, and NaN and 1.0, which JSON has no words for.
 BEYOND_A_SCHEMA = {
@@ -154,7 +154,12 @@ def test_it_is_a_schema_of_its_draft(schema: jsonschema.Draft202012Validator) ->
     schema.check_schema(schema.schema)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_shipped_plans_are_valid_plans(path: Path) -> None:
+    jsonschema.Draft202012Validator(plan_schema()).validate(read(path.read_text()))
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_shipped_scenarios_are_valid(path: Path, schema: jsonschema.Draft202012Validator) -> None:
     schema.validate(read(path.read_text()))
 

@@ -148,7 +148,7 @@ def test_extrapolation_and_overload_are_said_plainly() -> None:
     warnings = summarise(record)["warnings"]
     busy = iterations_frame(record)
     share = busy["duration_s"][busy["decode_seqs"] > 4].sum() / busy["duration_s"].sum()
-    assert any(f"{100 * share:.2g} % of busy time" in text and "(checked to 4)" in text for text in warnings)
+    assert any(f"{100 * share:.3g} % of busy time" in text and "(checked to 4)" in text for text in warnings)
     assert any("is overloaded" in text for text in warnings)
     assert summarise(record_of(poisson_jobs(50, 2, 50, 20)))["warnings"] == []
 

@@ -10,9 +10,8 @@ from servesim.metrics.definitions import e2e_s, ttft_s
 from servesim.metrics.latencies import completed_chunks
 from servesim.metrics.split import Splitter, network_s
 from servesim.scenario.load import load
-from tests.data import ROOT, shared_data
+from tests.data import ROOT, SCENARIOS, shared_data
 
-SCENARIOS = sorted((ROOT / "scenarios").rglob("*.yaml"))
 REQUESTS = 1500
 TRACES = {"replay-azure-conv.yaml": ("conversation", "traces/azure2023/AzureLLMInferenceTrace_conv.csv")}
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from servesim.scenario.dump import to_yaml
 from servesim.scenario.load import load, parse
+from tests.data import SCENARIOS
 from tests.scenario.samples import CHAT, VALID
-
-SHIPPED = Path(__file__).parents[2] / "scenarios"
 
 
 @pytest.mark.parametrize("text", VALID.values(), ids=VALID.keys())
@@ -23,7 +22,7 @@ def test_loading_the_dump_gives_an_equal_scenario(text: str) -> None:
     assert to_yaml(parse(dumped)) == dumped
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_shipped_scenarios_load_and_survive_the_dump(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / path.name
     copy.write_text(path.read_text())

@@ -8,7 +8,6 @@ import numpy as np
 
 from servesim.report.answer import Answer, Part
 from servesim.report.inventory import inventory_answer
-from servesim.report.numbers import number
 from servesim.report.over_time import over_time_answer
 from servesim.report.page.charts import Axis, Chart, Series
 from servesim.report.page.render import render
