@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from servesim.metrics.intervals import (
@@ -107,7 +107,7 @@ def replication_intervals(
     refusal = overload_refusal(overloaded)
     classes = _tree([one["classes"] for one in summaries], refusal)
     for name, one in classes.items():
-        _refuse_thin_tails(one, [summary["classes"][name]["completed"] for summary in summaries], name, times)
+        _judge_latencies(one, [summary["classes"][name] for summary in summaries], [time[name] for time in times])
     return {
         "confidence": CONFIDENCE,
         "method": "Student's t over replications",
@@ -134,9 +134,7 @@ def _tree(parts: list[dict[str, Any]], refusal: str) -> dict[str, Any]:
             found[name] = _tree(values, refusal)
         elif name not in _TOTALS | _LARGEST | _FACTS and any(type(value) is float for value in values):
             interval = _interval(values, refusal, name in _PERCENTILES)
-            most = 1.0 if name == "slo_attainment" else math.inf
-            # No number of a summary can be negative, nor an attainment above 1.
-            found[name] = replace(interval, low=max(interval.low, 0.0), high=min(interval.high, most)).plain()
+            found[name] = _plain(interval, 1.0 if name == "slo_attainment" else math.inf)
     return found
 
 
@@ -151,15 +149,40 @@ def _interval(values: list[float | None], refusal: str, quantile: bool) -> Inter
     return quantile_across_replications(known) if quantile else across_replications(known)
 
 
-def _refuse_thin_tails(
-    one: dict[str, Any], completed: list[int], name: str, times: list[dict[str, dict[str, float]]]
-) -> None:
-    """Take away the intervals of percentiles whose tails are too thin."""
+def _judge_latencies(one: dict[str, Any], classes: list[dict[str, Any]], times: list[dict[str, float]]) -> None:
+    """Replace the intervals of latencies, which have room for what is rare or are refused.
+
+    `one` has a class's intervals, `classes` its summary and `times` its correlation times in each replication.
+    """
+    completed = [summary["completed"] for summary in classes]
     for latency in _LATENCIES:
-        for kind in _PERCENTILES:
-            reason = thin_tail(kind, completed, [time[name][latency] for time in times])
-            if reason and "low" in one[latency].get(kind, {}):
-                one[latency][kind] = Interval(math.nan, reason=reason).plain()
+        spans = [time[latency] for time in times]
+        for kind in ("mean", *_PERCENTILES):
+            if "low" in one[latency].get(kind, {}):
+                values = [summary[latency][kind] for summary in classes]
+                one[latency][kind] = _plain(latency_interval(kind, values, completed, spans))
+
+
+def latency_interval(kind: str, values: list[float], completed: list[int], times: list[float]) -> Interval:
+    """Return the interval of a latency's mean or percentile, `kind`, across replications.
+
+    `values`, `completed` and `times` have one entry per replication: the number itself, of how many requests, and how
+    many of these in a row tell as much as one independent one.
+    """
+    if reason := thin_tail(kind, completed, times):
+        return Interval(math.nan, reason=reason)
+    across = quantile_across_replications if kind in _PERCENTILES else across_replications
+    return across(values, _tail(kind) * sum(completed) / fmean(times))
+
+
+def _tail(kind: str) -> float:
+    """Return which share of the observations a percentile looks at; all of them for a mean."""
+    return 1 - _PERCENTILES.get(kind, 0.0)
+
+
+def _plain(interval: Interval, most: float = math.inf) -> dict[str, Any]:
+    """Return what the summary holds; none of its numbers can be negative, nor an attainment above 1."""
+    return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, most)).plain()
 
 
 def thin_tail(kind: str, completed: list[int], times: list[float]) -> str:
@@ -170,9 +193,9 @@ def thin_tail(kind: str, completed: list[int], times: list[float]) -> str:
     """
     if kind not in _PERCENTILES:
         return ""
-    tail = 1 - _PERCENTILES[kind]
-    beyond = tail * median(completed)
-    independent = tail * median(count / time for count, time in zip(completed, times, strict=True))
+    beyond = _tail(kind) * median(completed)
+    # A mean, since the run that looks least correlated is the one that saw no long queue.
+    independent = _tail(kind) * median(completed) / fmean(times)
     if beyond < LEAST_TAIL:
         return f"only {beyond:.3g} observations beyond it in a replication, {LEAST_TAIL:.0f} are wanted"
     if independent < LEAST_INDEPENDENT_TAIL:

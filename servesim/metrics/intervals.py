@@ -65,28 +65,36 @@ def student_t(degrees: int) -> float:
     return float(stdtrit(degrees, 0.5 + 0.5 * CONFIDENCE))
 
 
-def across_replications(values: list[float]) -> Interval:
-    """Return the mean of independent values with Student's interval; the order of the values does not matter."""
+def across_replications(values: list[float], independent: float = math.inf) -> Interval:
+    """Return the mean of independent values with Student's interval; the order of the values does not matter.
+
+    If they are themselves means of observations worth `independent` independent ones together, there is room above, as
+    in `run_mean`: replications that met no rare long queue look quicker and steadier than they should. Without it ten
+    runs of M/M/1 at load 0.9, 5,000 requests each, hold the truth in 92 % of cases, with it in 94 %. Willink's
+    adjustment for skewness holds it about as often and is half as wide again: it must learn from so few values.
+    """
     count = len(values)
     mean = math.fsum(values) / count if count else math.nan
     if count < 2:
         return Interval(mean, reason="one replication says nothing of how another would differ")
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1) / count)
     half = student_t(count - 1) * spread
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, mean - half, mean + half * (1 + _MISSED_MEAN / independent))
 
 
-def quantile_across_replications(values: list[float]) -> Interval:
+def quantile_across_replications(values: list[float], independent: float = math.inf) -> Interval:
     """Return the mean of replications' percentiles with Student's interval, and room above for their bias.
 
     A percentile of few or dependent observations is on average too small, by an amount of second order: about its
     variance relative to itself. That is the same in every replication, so the room does not shrink with their number.
+    `independent`, how many independent observations beyond it they have together, widens as in `run_quantile`.
     """
     found = across_replications(values)
     if found.reason or not found.value:
         return found
     variance = math.fsum((value - found.value) ** 2 for value in values) / (len(values) - 1)
-    return Interval(found.value, found.low, found.high + variance / abs(found.value))
+    above = (found.high - found.value) * (1 + _MISSED_TAIL / independent)
+    return Interval(found.value, found.low, found.value + above + variance / abs(found.value))
 
 
 def order_statistic_ranks(count: int, fraction: float) -> tuple[int, int, float] | None:

@@ -61,8 +61,9 @@ def test_counts_are_totals_and_numbers_are_means(five: Replications) -> None:
     assert summary["e2e_s"]["mean"] == pytest.approx(np.mean([one["e2e_s"]["mean"] for one in each]))
     assert five.summary["replications"] == {"number": 5, "seeds": five.seeds}
     interval = five.summary["intervals"]["classes"]["all"]["e2e_s"]["mean"]
-    expected = across_replications([one["e2e_s"]["mean"] for one in each])
-    assert interval == expected.plain()
+    plain = across_replications([one["e2e_s"]["mean"] for one in each])
+    assert interval["low"] == plain.low
+    assert plain.high < interval["high"] < plain.high + 0.3 * plain.half_width  # about 250 independent observations
     assert summary["slo_met"] is (summary["slo_attainment"] >= 0.5)
     busy = five.summary["intervals"]["pools"]["pool"]["utilisation"]
     assert busy["low"] < 0.7 < busy["high"]

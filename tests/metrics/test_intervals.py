@@ -56,11 +56,19 @@ def test_students_interval_by_hand() -> None:
     assert across_replications([1.0]).reason
 
 
+def test_means_of_few_independent_observations_have_room_above() -> None:
+    plain, found = across_replications([1.0, 2.0, 3.0]), across_replications([1.0, 2.0, 3.0], 100.0)
+    assert found.low == plain.low
+    assert found.high - found.value == pytest.approx(1.5 * (plain.high - plain.value))
+
+
 def test_a_percentile_across_replications_has_room_for_its_bias() -> None:
     values = [9.0, 10.0, 11.0]
     plain, found = across_replications(values), quantile_across_replications(values)
     assert found.low == plain.low
     assert found.high == pytest.approx(plain.high + 1.0 / 10.0)
+    few = quantile_across_replications(values, 10.0)
+    assert few.high == pytest.approx(found.high + 0.5 * (plain.high - plain.value))
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
