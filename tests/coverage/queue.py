@@ -1,19 +1,26 @@
-"""M/M/1 as a source of dependent observations with known answers: by its recursion, or through the simulator."""
+"""M/M/1 as a source of dependent observations with known answers: the simulator's own random numbers, its recursion.
+
+Lindley's recursion gives what `simulate` would, up to rounding, at a hundredth of the cost.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
-from servesim import simulate
+from servesim import Scenario, simulate
 from servesim.metrics.intervals import Interval, correlation_time, run_mean, run_quantile
 from servesim.metrics.warmup import usual_warmup
-from tests.theory.queues import exponential_service, station
+from servesim.rng import stream
+from servesim.workload.base import BLOCK_REQUESTS
 
-BLOCK = 1_000
-TOGETHER = 50_000_000
+Floats = NDArray[np.float64]
+CLASS, POOL = "all-of-them", "pool"
 
 
 def exact(load: float) -> dict[str, float]:
@@ -21,49 +28,57 @@ def exact(load: float) -> dict[str, float]:
     return {"mean": 1 / (1 - load), "p99": math.log(100) / (1 - load)}
 
 
-def recursion(load: float, requests: int, runs: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield each run's sojourn times, from an empty system, by Lindley's recursion.
-
-    Many runs step together, which makes it fast; the arrays of some are in memory at a time.
-    """
-    together = max(1, min(runs, TOGETHER // requests))
-    rng = np.random.default_rng(np.random.SeedSequence([seed, int(1000 * load), requests]))
-    left = runs
-    while left > 0:
-        count = min(together, left)
-        wait, out = np.zeros(count), np.empty((count, requests))
-        for start in range(0, requests, BLOCK):
-            size = min(BLOCK, requests - start)
-            service = rng.standard_exponential((size, count))
-            change = service - rng.exponential(1 / load, (size, count))
-            sojourn = np.empty((size, count))
-            for i in range(size):
-                sojourn[i] = wait + service[i]
-                wait = np.maximum(wait + change[i], 0.0)
-            out[:, start : start + size] = sojourn.T
-        yield from out
-        left -= count
+def queue(load: float, requests: int) -> Scenario:
+    """Return the queue as a user would write it."""
+    arrivals = {"kind": "poisson", "request_rate_rps": load}
+    one = {"arrivals": arrivals, "prompt_tokens": 1, "output_tokens": 1}
+    pool = {"engine": {"kind": "station"}, "service_time": {"kind": "exponential", "mean_s": 1.0}}
+    workload = {"num_requests": requests, "classes": {CLASS: one}}
+    return Scenario.model_validate({"name": "coverage", "workload": workload, "pools": {POOL: pool}})
 
 
-def simulator(load: float, requests: int, runs: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield each run's sojourn times as simulated, in order of arrival."""
-    scenario = station({"kind": "poisson", "request_rate_rps": load}, exponential_service(1.0), requests)
-    for run in range(runs):
-        record = simulate(scenario, int(np.random.SeedSequence([seed, run]).generate_state(1)[0])).record
-        number, arrival, finish = record.requests.column("request_id", "arrival_s", "finish_s")
-        yield (finish - arrival)[np.argsort(number)]
+def sojourns(scenario: Scenario, seed: int) -> Floats:
+    """Return the sojourn times in order of arrival, shape (requests,), that `simulate(scenario, seed)` would find."""
+    requests = scenario.workload.num_requests
+    assert requests is not None
+    times = scenario.workload.classes[CLASS].arrivals.times(stream(seed, "arrivals", CLASS))
+    arrival = np.concatenate(list(islice(times, -(-requests // BLOCK_REQUESTS))))[:requests]
+    work = scenario.pools[POOL].service_time.draw(stream(seed, "pool", POOL, "service", CLASS), requests)
+    walk = np.concatenate([[0.0], np.cumsum(work[:-1] - np.diff(arrival))])
+    wait = walk - np.minimum.accumulate(walk)
+    return np.asarray(wait + work)
 
 
-SOURCES = {"recursion": recursion, "simulator": simulator}
+def recursion(load: float, requests: int, runs: int, seed: int) -> Iterator[Floats]:
+    """Yield the sojourn times of `runs` runs, from an empty system."""
+    scenario = queue(load, requests)
+    return (sojourns(scenario, one) for one in seeds(seed, runs))
 
 
-def settled(sojourn: np.ndarray) -> np.ndarray:
+def seeds(seed: int, number: int) -> list[int]:
+    """Return seeds of independent runs; none is a replication of another's."""
+    return [int(word) for word in np.random.SeedSequence(seed).generate_state(number, np.uint64) >> np.uint64(1)]
+
+
+def settled(sojourn: Floats) -> Floats:
     """Return the run without its warm-up, as a summary does by default."""
     return sojourn[usual_warmup(len(sojourn)) :]
 
 
-def one_run(sojourn: np.ndarray) -> dict[str, Interval]:
+def one_run(sojourn: Floats) -> dict[str, Interval]:
     """Return the intervals that a summary of this run would hold."""
     values = settled(sojourn)
     time, ordered = correlation_time(values), np.sort(values)
     return {"mean": run_mean(values, time), "p99": run_quantile(values, ordered, 99, time)}
+
+
+def must_agree(load: float, requests: int, runs: int, seed: int) -> None:
+    """Raise AssertionError unless `simulate` finds the same sojourn times and intervals in the first `runs` runs."""
+    scenario = queue(load, requests)
+    for one in seeds(seed, runs):
+        fast, result = sojourns(scenario, one), simulate(scenario, one)
+        number, arrival, finish = result.record.requests.column("request_id", "arrival_s", "finish_s")
+        np.testing.assert_allclose((finish - arrival)[np.argsort(number)], fast, rtol=1e-9, atol=1e-9)
+        told = result.intervals["classes"]["all"]["e2e_s"]
+        for name, interval in one_run(fast).items():
+            assert told[name] == pytest.approx(interval.plain(), rel=1e-6)
