@@ -114,3 +114,11 @@ def test_time_lost_to_preemption_is_the_sum_of_the_gaps_it_tore() -> None:
         torn[int(request_id)] += gap_end_s - gap_start_s
     assert outcome.requests["preemptions"].max() > 3
     np.testing.assert_allclose(lost, torn, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", [ContinuousEngine, ReferenceEngine])
+def test_no_more_run_than_there_are_slots(engine: type[ContinuousEngine] | type[ReferenceEngine]) -> None:
+    """Ten at once on three slots, 20 iterations each: the last starts when nine have ended."""
+    settings_ = EngineSettings(max_num_seqs=3, max_num_batched_tokens=64, async_scheduling=False)
+    outcome = play(engine, [Job(0.0, 8, 20)] * 10, settings_)
+    np.testing.assert_allclose(outcome.requests["first_token_s"], 0.01 * (1 + 20 * (np.arange(10) // 3)))

@@ -1,134 +1,80 @@
-"""Wrong models of servesim, and whether the tests notice: `python -m tests.mutants [--third K] [--name TEXT] [--list]`.
+"""Wrong models of servesim, and whether the tests notice: `python -m tests.mutants [--third K] [--quick] [--write]`.
 
 Each mutant is a small mistake in a temporary copy of the package and its tests. It is killed if the tests named beside
-it fail, or else the default suite; what lives is printed, and the exit code is 1 if fewer than 95 % were killed. First
-all the named tests must pass on the copy as it is. See docs/mutants.md.
+it fail, or else, unless `--quick`, the default suite; what lives is printed, and the exit code is 1 if fewer than 95 %
+were killed. First the tests must pass on the copy as it is. See docs/mutants.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import compileall
-import os
 import resource
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 
-from tests.data import ROOT
 from tests.mutants.catalog import MUTANTS, third
-from tests.mutants.model import Mutant, mutate
+from tests.mutants.figures import page, write
+from tests.mutants.model import Mutant
 from tests.mutants.oracles import FALLBACK
+from tests.mutants.workspace import Verdict, Workspace
 
-COPIED = ("servesim", "tests", "docs", "scenarios", "pyproject.toml", "README.md", "CHANGELOG.md")
-LONGEST_S = 600
 WANTED = 0.95
-FAILED, INTERRUPTED = 1, 2
-PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a mutant, or of the tests without one: `by` is the first failure, "" if all passed."""
-
-    by: str
-    seconds: float
-
-
-class Workspace:
-    """A copy of the project in which one mutant at a time lives."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in COPIED:
-            source, target = ROOT / name, folder / name
-            if source.is_dir():
-                shutil.copytree(source, target)
-            elif source.exists():
-                shutil.copy2(source, target)
-        compileall.compile_dir(folder, quiet=2)
-
-    def judge(self, mutant: Mutant) -> Verdict:
-        """Return what the tests say of a mutant: those named beside it first, then all."""
-        path = self.folder / "servesim" / mutant.path
-        source = path.read_bytes()
-        times = path.stat()
-        path.write_text(mutate(mutant, self.folder / "servesim"), encoding="utf-8")
-        try:
-            quick = self.run(mutant.tests)
-            if quick.by:
-                return quick
-            rest = self.run(FALLBACK)
-            return Verdict(rest.by, quick.seconds + rest.seconds)
-        finally:
-            path.write_bytes(source)
-            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-
-    def run(self, tests: Sequence[str]) -> Verdict:
-        """Run pytest and return its first failure; without byte code, which could be that of the mutant before."""
-        # The profile searches the same examples each time, and does not spend minutes on making a failure small.
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "", "HYPOTHESIS_PROFILE": "mutants"}
-        begin = time.monotonic()
-        try:
-            ended = subprocess.run(
-                [*PYTEST, *tests], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=LONGEST_S
-            )
-        except subprocess.TimeoutExpired:
-            return Verdict(f"no end within {LONGEST_S} s", time.monotonic() - begin)
-        seconds = time.monotonic() - begin
-        if ended.returncode == 0:
-            return Verdict("", seconds)
-        if ended.returncode not in (FAILED, INTERRUPTED):
-            raise RuntimeError(f"pytest {' '.join(tests)}: exit code {ended.returncode}\n{ended.stdout[-2000:]}")
-        failures = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return Verdict(failures[0].split(" - ")[0] if failures else "pytest failed", seconds)
+QUICK_CPU_S = 120
+SUITE_CPU_S = 1800
 
 
 @contextmanager
 def workspaces(number: int) -> Iterator[SimpleQueue[Workspace]]:
     """Yield copies to work in, deleted in the end."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+    with TemporaryDirectory(prefix="mutants-") as folder:
         free: SimpleQueue[Workspace] = SimpleQueue()
         for index in range(number):
             free.put(Workspace(Path(folder) / str(index)))
         yield free
 
 
-def judged(mutants: Sequence[Mutant], processes: int) -> dict[str, Verdict]:
+def judged(mutants: Sequence[Mutant], processes: int, quick: bool) -> dict[str, Verdict]:
     """Return the verdict on each mutant, printing them as they come."""
     with workspaces(processes) as free, ThreadPoolExecutor(processes) as pool:
-
-        def untouched(tests: tuple[str, ...]) -> Verdict:
-            space = free.get()
-            try:
-                return space.run(tests)
-            finally:
-                free.put(space)
 
         def one(mutant: Mutant) -> Verdict:
             space = free.get()
             try:
-                verdict = space.judge(mutant)
+                return said(mutant, space.judge(mutant, mutant.tests, QUICK_CPU_S))
             finally:
                 free.put(space)
-            print(f"{verdict.by or 'LIVES'}  <-  {mutant.name} ({verdict.seconds:.0f} s)", flush=True)
-            return verdict
 
-        every = sorted({test for mutant in mutants for test in mutant.tests})
-        for verdict in pool.map(
-            untouched, [tuple(every[place::processes]) for place in range(min(processes, len(every)))]
-        ):
-            if verdict.by:
-                raise SystemExit(f"without any mutant, {verdict.by}")
-        return dict(zip((mutant.name for mutant in mutants), pool.map(one, mutants), strict=True))
+        first = free.get()
+        must_pass(first, sorted({test for mutant in mutants for test in mutant.tests}), processes)
+        free.put(first)
+        verdicts = dict(zip((mutant.name for mutant in mutants), pool.map(one, mutants), strict=True))
+        left = [mutant for mutant in mutants if not verdicts[mutant.name].by]
+        if left and not quick:
+            must_pass(first, FALLBACK, processes)
+            for mutant in left:
+                found = first.judge(mutant, (*FALLBACK, "-n", str(processes)), SUITE_CPU_S)
+                verdicts[mutant.name] = said(mutant, found, "the default suite: ")
+        return verdicts
+
+
+def must_pass(space: Workspace, tests: Sequence[str], processes: int) -> None:
+    """Stop unless the tests pass without any mutant."""
+    verdict = space.run([*tests, "-n", str(processes)], SUITE_CPU_S)
+    if verdict.by:
+        raise SystemExit(f"without any mutant, {verdict.by}")
+    print(f"without any mutant all tests pass ({verdict.seconds:.0f} s)", flush=True)
+
+
+def said(mutant: Mutant, verdict: Verdict, where: str = "") -> Verdict:
+    """Print a verdict and return it."""
+    print(f"{where}{verdict.by or 'LIVES'}  <-  {mutant.name} ({verdict.seconds:.0f} s)", flush=True)
+    return verdict
 
 
 def main() -> int:
@@ -137,20 +83,28 @@ def main() -> int:
     parser.add_argument("--third", type=int, choices=(0, 1, 2), help="only every third mutant")
     parser.add_argument("--name", default="", help="only mutants whose name has this in it")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="only the tests named beside each mutant")
     parser.add_argument("--list", action="store_true", help="print the mutants and their tests")
+    parser.add_argument(
+        "--write", action="store_true", help="write the figures into docs/mutants.md; needs all mutants"
+    )
     options = parser.parse_args()
     chosen = [one for one in (MUTANTS if options.third is None else third(options.third)) if options.name in one.name]
+    if options.write and len(chosen) < len(MUTANTS):
+        parser.error("--write needs all mutants: leave out --third and --name")
     if options.list:
         for mutant in chosen:
             print(f"{mutant.name}\n    {mutant.path}: {' '.join(mutant.tests)}")
         return 0
     begin = time.monotonic()
-    verdicts = judged(chosen, options.processes)
-    lives = [name for name, verdict in verdicts.items() if not verdict.by]
+    verdicts = judged(chosen, options.processes, options.quick)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    killed = len(verdicts) - len(lives)
+    alive = [name for name, verdict in verdicts.items() if not verdict.by]
     took = f"{time.monotonic() - begin:.0f} s, {used.ru_utime + used.ru_stime:.0f} CPU-s"
-    print(f"{killed} of {len(verdicts)} mutants killed ({took}); alive: {', '.join(lives) or 'none'}")
+    killed = len(verdicts) - len(alive)
+    print(f"{killed} of {len(verdicts)} mutants killed ({took}); alive: {', '.join(alive) or 'none'}")
+    if options.write:
+        write(page(verdicts, took))
     return 0 if killed >= WANTED * len(verdicts) else 1
 
 

@@ -91,8 +91,8 @@ ENGINE_MISTAKES = (
     ),
     Deliberate(
         "continuous: KV blocks of a full last one not freed", _CONTINUOUS, ENGINES,
-        (("kv.free -= -(request.prompt_tokens + request.output_tokens - 1) // size",
-          "kv.free += (request.prompt_tokens + request.output_tokens - 1) // size"),),
+        (("blocks = -(-(request.prompt_tokens + request.output_tokens - 1) // size)\n                kv.free",
+          "blocks = (request.prompt_tokens + request.output_tokens - 1) // size\n                kv.free"),),
     ),
     Deliberate(
         "continuous: attention over the chunks before forgotten", _CONTINUOUS, ENGINES,

@@ -88,7 +88,7 @@ METRIC_MISTAKES = (
     ),
     Deliberate(
         "interval: no room for a percentile's bias", "metrics/intervals.py", INTERVALS,
-        (("found.high + variance / abs(found.value)", "found.high"),),
+        (("found.value + above + variance / abs(found.value)", "found.value + above"),),
     ),
     Deliberate(
         "interval: correlation ignored", "metrics/intervals.py", INTERVALS,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from tests.mutants.model import Mechanical
 from tests.mutants.oracles import (
-    ADMITS,
     BATCHERS,
+    BUDGET,
     DEFINITIONS,
     ENGINES,
     INTERVALS,
-    LIVES,
     ROUTERS,
+    SLOTS,
     STATIONS,
     TIMING,
     WARMUP,
@@ -46,12 +46,12 @@ MECHANICAL = (
     Mechanical("Triton: an eager timer", "policies/batching/dynamic.py", BATCHERS, "Dynamic.next_batch", "flip", 1),
     Mechanical("two choices: the worse", "policies/routing/power_of_d.py", ROUTERS, "PowerOfD.choose", "reverse", 1),
     Mechanical("random: replica 0 is left out", "policies/routing/random.py", ROUTERS, "draws", "plus", 0),
-    Mechanical("retries: one short of the budget", "workload/lives.py", LIVES, "RetryBudget.allows", "flip", 0),
-    Mechanical("retries: the budget's window", "workload/lives.py", LIVES, "RetryBudget._forget", "flip", 0),
+    Mechanical("retries: one short of the budget", "workload/lives.py", BUDGET, "RetryBudget.allows", "flip", 0),
+    Mechanical("retries: the budget's window", "workload/lives.py", BUDGET, "RetryBudget._forget", "flip", 0),
     Mechanical("objective: equal is not met", "metrics/definitions.py", DEFINITIONS, "meets", "flip", 0),
     Mechanical("percentile: a rank off", "metrics/definitions.py", DEFINITIONS, "rank", "plus", 1),
     Mechanical("order statistics: a rank off", "metrics/intervals.py", INTERVALS, "order_statistic_ranks", "plus", 2),
     Mechanical("t: a degree of freedom more", "metrics/intervals.py", INTERVALS, "across_replications", "plus", 2),
     Mechanical("MSER-5: at most a third", "metrics/warmup.py", WARMUP, "mser5", "plus", 3),
-    Mechanical("admission: one slot more", "engine/continuous.py", ADMITS, "ContinuousEngine._admit", "flip", 1),
+    Mechanical("admission: one slot more", "engine/continuous.py", SLOTS, "ContinuousEngine._admit", "flip", 1),
 )  # fmt: skip

@@ -8,7 +8,7 @@ STATIONS = ("tests/engine/test_stations.py", f"{BOOK}[M/constant/10/10]")
 BATCHERS = ("tests/engine/test_batchers.py",)
 BATCHES = ("tests/engine/test_request_batching.py",)
 TIMING = ("tests/engine/test_timing.py", "tests/experiment/test_simulate.py")
-ADMITS = (f"{BOOK}[decode at load 0.58]",)
+SLOTS = ("tests/engine/test_spans.py::test_no_more_run_than_there_are_slots",)
 ENGINES = (
     "tests/experiment/test_simulate.py::test_both_engines_give_the_same_summary",
     "tests/metrics/test_checks.py",
@@ -17,6 +17,10 @@ ENGINES = (
 SCHEDULERS = ("tests/engine/test_schedulers.py",)
 ROUTERS = ("tests/engine/test_routers.py",)
 LIVES = ("tests/system/test_lives.py",)
+BUDGET = (
+    "tests/system/test_lives.py::test_a_budget_forgets_what_is_older_than_its_window",
+    "tests/system/test_lives.py::test_an_attempt_is_forgotten_when_the_window_ends",
+)
 SOURCES = ("tests/system/test_sources.py",)
 LEAVING = ("tests/theory/test_impatience.py",)
 SESSIONS = ("tests/system/test_sessions.py",)
@@ -36,5 +40,5 @@ RUNS = ("tests/experiment/test_simulate.py",)
 REPLICATIONS = ("tests/experiment/test_replicate.py",)
 AFFINE = ("tests/service_time/test_affine.py",)
 
-FALLBACK = ("tests", "-m", "not slow")
-"""The default suite."""
+FALLBACK = ("tests", "-m", "not slow", "--ignore", "tests/mutants")
+"""The default suite, without the test that looks for the place of each mutant: it fails wherever one was made."""

@@ -383,6 +383,14 @@ def test_a_budget_forgets_what_is_older_than_its_window() -> None:
     assert budget.refused == 2
 
 
+def test_an_attempt_is_forgotten_when_the_window_ends() -> None:
+    spec = RetryBudgetSpec.model_validate({"ratio": 1.0, "min_retries_rps": 0.0, "window_s": 10.0})
+    for now_s, allowed in ((9.75, True), (10.0, False)):
+        budget = RetryBudget(spec)
+        budget.first_attempt(0.0)
+        assert budget.allows(now_s) is allowed
+
+
 def test_pools_whose_clients_abandon_are_warned_about() -> None:
     result = simulate(scenario({"max_num_seqs": 1}, num_requests=300, patience={"mean_s": 0.5}), 1)
     assert result.overloaded
