@@ -248,6 +248,8 @@ def run_errors(errors: Floats) -> dict[str, Any]:
 
 
 def _spread(values: Floats) -> dict[str, float]:
+    if not len(values):  # a single run: nothing is left to fit when it is left out
+        return {}
     centre = np.median(values, axis=0)
     mad = 1.4826 * np.median(np.abs(values - centre), axis=0)
     return {name: _short(value) for name, value in zip(NAMES, mad, strict=True)}

@@ -12,7 +12,7 @@ from servesim.catalog.deployments import fitted_deployment, fitted_deployments
 from servesim.errors import InputError
 from servesim.scenario.resolve import resolve
 from servesim.validation.closed_loop import Loop, read_loops, replay_loop, saturates, scenario_of
-from servesim.validation.closed_loop_fit import NAMES, SCALE, left_out, line_of, study, subject, unseen
+from servesim.validation.closed_loop_fit import NAMES, SCALE, _spread, left_out, line_of, study, subject, unseen
 from servesim.validation.closed_loop_tables import ablation, errors_of, figures_of, replay_or_reason, targets_of
 from tests.data import shared_data
 
@@ -147,6 +147,11 @@ def test_what_is_left_out_is_predicted_from_the_rest() -> None:
     alone, none = left_out(found, group, lambda one: one.deployment)
     assert np.isnan(alone).all()
     assert len(none) == 0
+
+
+def test_the_spread_of_a_single_run_is_not_made_up() -> None:
+    assert _spread(np.empty((0, len(NAMES)))) == {}
+    assert set(_spread(np.ones((1, len(NAMES))))) == set(NAMES)
 
 
 @pytest.mark.slow
