@@ -59,7 +59,11 @@ def targets_of(splits: Iterable[str]) -> dict[str, float]:
 
 
 def held_out_figures() -> dict[str, float]:
-    """Return the errors that the fit found on what was left out of it: single runs, and whole GPUs and models."""
+    """Return the errors that the fit found on what was left out of it: single runs, and whole GPUs and models.
+
+    The catalog keeps a median and a 90th percentile per deployment, not every run's error: the figures are the means of
+    these, weighted by runs, not quantiles over all runs.
+    """
     figures: dict[str, float] = {}
     kept = fitted_deployments()
     pooled = [entry for entry in kept if entry.gpu is None]
