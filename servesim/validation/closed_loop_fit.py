@@ -228,7 +228,8 @@ def left_out(found: Study, group: Group, key: Callable[[Loop], str]) -> tuple[Fl
 def unseen(found: Study, group: Group, as_model: bool = True) -> Floats:
     """Return |simulated / measured - 1| of a group's runs with the values of the engine's other groups, (runs, 3).
 
-    Without `as_model`, as if the model, too, were new.
+    Without `as_model`, with the engine's medians over all other groups; those include the same model on other GPUs, so
+    for a model that is new, too, the errors may be too small.
     """
     loops = found.lines[group].loops
     values = found.pooled(group[0], group[2] if as_model else None, group)
