@@ -81,7 +81,7 @@ def noise(runs: Sequence[Run], seed: int = 0) -> dict[str, float]:
     base = statistics(run)
     draws = [statistics(run.select(_resampled(len(run), rng))) for _ in range(RESAMPLES)]
     return {
-        name: float(np.std([draw[name] for draw in draws]) / value)
+        name: float(np.std([draw[name] for draw in draws if name in draw]) / value)
         for name, value in base.items()
         if name.split(".")[0] in LATENCIES and value > 0
     }

@@ -13,7 +13,7 @@ import pandas as pd
 
 from servesim.errors import InputError, Problem
 from servesim.validation.aggregates import Aggregate, aggregates
-from servesim.validation.runs import Run, gap_statistics, in_order_of_arrival
+from servesim.validation.runs import Floats, Run, gap_statistics, in_order_of_arrival
 from servesim.workload.logs.benchmarks import read_runs
 from servesim.workload.logs.documents import first_of, read_document
 from servesim.workload.logs.formats import detect
@@ -58,6 +58,7 @@ class Requests:
         ttft, e2e = np.array(self.ttft), np.array(self.e2e)
         if not len(ttft) or (np.isnan(ttft).all() and np.isnan(e2e).all()):
             raise InputError(Problem("holds no request with a latency: nothing to compare with", file=str(path)))
+        _check_latencies(ttft, e2e, path)
         arrival = np.array(self.arrival)
         timed = not np.isnan(arrival).any()
         run = Run(
@@ -72,6 +73,28 @@ class Requests:
             timed,
         )
         return in_order_of_arrival(run)
+
+
+def _check_latencies(ttft: Floats, e2e: Floats, path: Path) -> None:
+    """Refuse what no clock measures; 1 % and 1 ms are left for columns that were rounded apart."""
+    faults = {
+        "TTFT is negative or infinite": (ttft < 0) | np.isinf(ttft),
+        "E2E is not above 0, or infinite": (e2e <= 0) | np.isinf(e2e),
+        "E2E is below TTFT (is one of them in other units?)": e2e < 0.99 * ttft - 0.001,
+    }
+    problems = [
+        Problem(
+            f"{what} in {bad.sum()} of {len(bad)} completed requests, first in number {bad.argmax() + 1}: "
+            f"TTFT {ttft[bad.argmax()]:g} s, E2E {e2e[bad.argmax()]:g} s",
+            file=str(path),
+        )
+        for what, bad in faults.items()
+        if bad.any()
+    ]
+    if not problems and not (ttft > 0).any() and not (e2e > 0).any():
+        problems = [Problem("every latency is 0: nothing to compare with", file=str(path))]
+    if problems:
+        raise InputError(problems)
 
 
 def read_measured(path: Path) -> Run | list[Aggregate]:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from servesim.cli.validate import measured
 from servesim.errors import InputError
+from servesim.validation.errors import noise
 from servesim.validation.measured import read_measured
 from servesim.validation.runs import Run
 from tests.validation import files
@@ -67,6 +70,13 @@ def test_a_table_of_loads_gives_a_row_each(tmp_path: Path) -> None:
         ("arrival,prompt_tokens,output_tokens\n0,5,5\n", "no request with a latency"),
         ("a,b\n1,2\n", "no column of arrivals or aggregate latencies; it has a, b"),
         ("arrival,prompt_tokens,ttft_s\n0,5,0.1\n", "no column of output tokens"),
+        (
+            "arrival,prompt_tokens,output_tokens,ttft_s,e2e_s\n0,5,5,0.1,0.5\n1,5,5,-0.1,0.5\n",
+            "TTFT is negative or infinite in 1 of 2 .* first in number 2",
+        ),
+        ("arrival,prompt_tokens,output_tokens,ttft_s,e2e_s\n0,5,5,0,0\n", "E2E is not above 0"),
+        ("arrival,prompt_tokens,output_tokens,ttft_s,e2e_s\n0,5,5,100,0.5\n", "E2E is below TTFT"),
+        ("arrival,prompt_tokens,output_tokens,ttft_s\n0,5,5,0\n", "every latency is 0"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,5,5\n", "azure holds no latencies"),
     ],
 )
@@ -81,3 +91,18 @@ def test_what_cannot_be_compared_is_refused(text: str, says: str, tmp_path: Path
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         read_measured(tmp_path / "none.json")
+
+
+def test_a_latency_that_few_requests_have_still_has_a_noise(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("arrival,prompt_tokens,output_tokens,ttft_s,e2e_s\n0,5,5,,0.5\n1,5,5,0.1,0.6\n")
+    run = read_measured(path)
+    assert isinstance(run, Run)
+    assert noise([run])["ttft_s.mean"] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("share", ["nan", "inf"])
+def test_a_gate_that_cannot_fail_is_refused(share: str) -> None:
+    refused = CliRunner().invoke(measured, ["log.csv", "--scenario", "s.yaml", "--max-error", share])
+    assert refused.exit_code == 2
+    assert "expected a share such as 0.1" in refused.output
