@@ -163,6 +163,14 @@ def load_words(found: dict[str, Any]) -> list[str]:
     if first := load.get("breaks_first"):
         asked = f"{100 * first['attainment']:g} % good" if "attainment" in first else f"p99 gap {first['itl_s']:g} s"
         sentences.append(f"Then class {first['class']} breaks first ({asked}).")
+    if load.get("overloaded"):
+        sentences.append(
+            "Then it is overloaded: ever more requests wait, before any target is missed in a run so long."
+        )
+    if load.get("short"):
+        sentences.append(
+            "WARNING: the run ends before a backlog would be felt and cannot be made longer, so it may take less."
+        )
     sentences.append(f"95 % interval over {found['replications']} replications; {found['simulations']} simulations.")
     return sentences
 

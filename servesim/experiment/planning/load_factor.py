@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from servesim.errors import InputError
+from servesim.experiment.planning.long_enough import affordable, lengthened, lengthening
 from servesim.experiment.planning.observe import Laboratory, Observation, Target, Trial
 from servesim.metrics.intervals import CONFIDENCE
 from servesim.scenario.schema import Scenario
@@ -13,13 +15,19 @@ from servesim.workload.scaled import scaled
 
 _LOWEST, _HIGHEST = 1 / 1024, 256.0
 _BAD_HALF = 0.5
+_OVERLOADED = math.log(
+    2
+)  # the excess of a load that cannot be served: latencies grow with the run, whatever this one saw
+_LENGTHENED_ENOUGH = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class Breaking:
     """The load factor at which the SLO breaks, with its 95 % interval; NaN where it never breaks or never holds.
 
-    `target` is the one that breaks first. `reason` says why there is no number or no interval.
+    `target` is the one that breaks first, None if the system is `overloaded` before any does. `reason` says why there
+    is no number or no interval. `short` is set if the run at the last load that holds is too short for a backlog to be
+    felt and could not be made longer.
     """
 
     factor: float
@@ -27,6 +35,8 @@ class Breaking:
     high: float
     target: Target | None = None
     reason: str = ""
+    overloaded: bool = False
+    short: bool = False
 
 
 def scaled_scenario(scenario: Scenario, factor: float) -> Scenario:
@@ -51,15 +61,38 @@ class Curve:
 
     laboratory: Laboratory
     scenario: Scenario
+    targets: tuple[Target, ...]
     replications: int
     points: dict[float, list[Observation]] = field(default_factory=dict)
+    short: set[float] = field(default_factory=set)
 
-    def at(self, factor: float) -> list[Observation]:
-        """Return the observations at a factor."""
+    def holds(self, factor: float) -> bool:
+        """Say whether all targets are met; where a short run says so, a longer one has to say it too."""
         if factor not in self.points:
-            trial = Trial(self.laboratory, scaled_scenario(self.scenario, factor))
-            self.points[factor] = trial.extend(self.replications)
-        return self.points[factor]
+            scenario = scaled_scenario(self.scenario, factor)
+            self.points[factor] = self._run(scenario)
+            if (times := lengthening(scenario, self.points[factor])) > 1 and self._met(factor):
+                longer = lengthened(scenario, affordable(times, self.points[factor]))
+                self.points[factor] = self._run(longer)
+                if lengthening(longer, self.points[factor]) > _LENGTHENED_ENOUGH:
+                    self.short.add(factor)
+        return self._met(factor)
+
+    def _run(self, scenario: Scenario) -> list[Observation]:
+        return Trial(self.laboratory, scenario).extend(self.replications)
+
+    def _met(self, factor: float) -> bool:
+        which = list(range(self.replications))
+        return all(self.excess(factor, target, which) <= 0 for target in self.targets)
+
+    def excess(self, factor: float, target: Target, which: list[int]) -> float:
+        """Return the excess over a target at a factor that was tried; above 0 wherever the system is overloaded."""
+        found = excess(self.points[factor], target, which)
+        return max(found, _OVERLOADED) if self.overloaded(factor, which) else found
+
+    def overloaded(self, factor: float, which: list[int]) -> bool:
+        """Say whether most of the replications are overloaded."""
+        return 2 * sum(self.points[factor][r].overloaded for r in which) > len(which)
 
 
 def largest_load(
@@ -76,40 +109,45 @@ def largest_load(
     The factor is multiplied or divided by `stride` from `start` on (then by its square, ..., at most 2), until one that
     holds and one that does not are found, then bisected (in its logarithm) until they are within `precision`. All
     factors share their random numbers. Between the two the excess over the target is interpolated in the logarithms of
-    both. The interval is the jackknife's over replications (B. Efron and C. Stein, "The jackknife estimate of
-    variance", Annals of Statistics 9(3), 1981) with Student's t.
+    both. An overloaded load does not hold, whatever the requests of this run saw, and arrivals are made to last longer
+    where they end before a backlog is felt (`long_enough`). The interval is the jackknife's over replications (B. Efron
+    and C. Stein, "The jackknife estimate of variance", Annals of Statistics 9(3), 1981) with Student's t.
     """
-    curve = Curve(laboratory, scenario, replications)
-    all_of_them = list(range(replications))
-
-    def holds(factor: float) -> bool:
-        return all(excess(curve.at(factor), target, all_of_them) <= 0 for target in targets)
-
+    curve = Curve(laboratory, scenario, targets, replications)
     low = high = start
-    if holds(start):
-        while holds(high):
+    if curve.holds(start):
+        while curve.holds(high):
             low, high, stride = high, stride * high, min(stride**2, 2.0)
             if high > _HIGHEST:
                 return Breaking(math.nan, low, math.inf, reason=f"holds at {low:g} times the load, the most tried")
     else:
-        while not holds(low):
+        while not curve.holds(low):
             low, high, stride = low / stride, low, min(stride**2, 2.0)
             if low < _LOWEST:
                 return Breaking(0.0, 0.0, high, reason="does not hold at a thousandth of the load either")
     while high / low > 1 + precision:
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return _breaking(curve, targets)
+        low, high = (middle, high) if curve.holds(middle) else (low, middle)
+    return _breaking(curve)
 
 
-def _breaking(curve: Curve, targets: tuple[Target, ...]) -> Breaking:
-    count = curve.replications
+def _breaking(curve: Curve) -> Breaking:
+    count, targets = curve.replications, curve.targets
     everything = list(range(count))
     roots = {target: _root(curve, target, everything) for target in targets}
     first = min(targets, key=lambda target: roots[target])
     factor = roots[first]
+    above = min((tried for tried in curve.points if tried >= factor), default=factor)
+    misses = any(excess(curve.points[above], target, everything) > 0 for target in targets)
+    overloaded = curve.overloaded(above, everything) and not misses
+    cause: dict[str, Any] = {
+        "target": None if overloaded else first,
+        "overloaded": overloaded,
+        "short": max((tried for tried in curve.points if tried <= factor), default=factor) in curve.short,
+    }
     if count < 2:
-        return Breaking(factor, math.nan, math.nan, first, "one replication says nothing of how another would differ")
+        why = "one replication says nothing of how another would differ"
+        return Breaking(factor, math.nan, math.nan, reason=why, **cause)
     from scipy.special import stdtrit  # type: ignore[import-untyped]  # takes long to load
 
     left_out = [
@@ -119,13 +157,13 @@ def _breaking(curve: Curve, targets: tuple[Target, ...]) -> Breaking:
     mean = math.fsum(left_out) / count
     spread = math.sqrt((count - 1) / count * math.fsum((value - mean) ** 2 for value in left_out))
     half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * spread
-    return Breaking(factor, factor * math.exp(-half), factor * math.exp(half), first)
+    return Breaking(factor, factor * math.exp(-half), factor * math.exp(half), **cause)
 
 
 def _root(curve: Curve, target: Target, which: list[int]) -> float:
     """Return where the excess of some replications crosses 0, from the factors tried: the first pair around it."""
     tried = sorted(curve.points)
-    over = [excess(curve.points[factor], target, which) for factor in tried]
+    over = [curve.excess(factor, target, which) for factor in tried]
     for index, value in enumerate(over):
         if value > 0:
             if index == 0:

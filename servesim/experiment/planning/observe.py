@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from servesim.experiment.result import Result
 from servesim.experiment.seeds import replication_seeds
 from servesim.experiment.simulate import simulate
@@ -39,6 +42,7 @@ class Observation:
     """One replication: by class, requests offered and good, p99 token gap (NaN: none), and the correlation time.
 
     `correlation` counts requests in a row that tell as much as one independent one. `numbers` are the summary's.
+    `arrivals_s` is the time from the first to the last arrival.
     """
 
     offered: dict[str, int]
@@ -47,6 +51,7 @@ class Observation:
     correlation: dict[str, float]
     overloaded: bool
     numbers: dict[str, Any]
+    arrivals_s: float = math.inf
 
 
 def observe(scenario: Scenario, seed: int) -> Observation:
@@ -66,7 +71,13 @@ def observation_of(result: Result) -> Observation:
         correlation={name: _longest(times[name]) for name in classes},
         overloaded=not result.steady,
         numbers={"classes": result.numbers["classes"], "pools": result.numbers["pools"]},
+        arrivals_s=_span(result.record.requests.column("arrival_s")[0]),
     )
+
+
+def _span(arrival_s: NDArray[np.float64]) -> float:
+    came = arrival_s[np.isfinite(arrival_s)]
+    return float(came.max() - came.min()) if len(came) else 0.0
 
 
 def _number(value: float | None) -> float:

@@ -164,7 +164,8 @@ def breaking(found: Breaking) -> dict[str, Any]:
     """Return plain data; None for what is not a number."""
     plain = {name: _finite(getattr(found, name)) for name in ("factor", "low", "high")}
     first = {} if found.target is None else {"breaks_first": _target(found.target)}
-    return {**plain, **first, **({"reason": found.reason} if found.reason else {})}
+    said = {name: True for name in ("overloaded", "short") if getattr(found, name)}
+    return {**plain, **first, **said, **({"reason": found.reason} if found.reason else {})}
 
 
 def _finite(value: float | None) -> float | None:
