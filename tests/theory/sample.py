@@ -94,13 +94,6 @@ def seen(sample: Sample) -> Array:
     return inside[sample.skip :].astype(float)
 
 
-def mean_inside(sample: Sample) -> float:
-    """Return the mean number inside over the time between the first and the last kept arrival."""
-    begin, end = sample.arrival[sample.skip], sample.arrival[-1]
-    overlap = np.minimum(sample.finish, end) - np.maximum(sample.arrival, begin)
-    return float(np.maximum(overlap, 0.0).sum() / (end - begin))
-
-
 def throughput(sample: Sample) -> float:
     """Return completions per second after the warm-up."""
     finish = np.sort(sample.finish)
