@@ -21,12 +21,16 @@ class RunError(Spec):
 
 
 class RunErrors(Spec):
-    """Errors of mean TTFT, mean TPOT and mean end-to-end latency over `runs` runs."""
+    """Errors of mean TTFT, mean TPOT and mean end-to-end latency over `runs` runs.
+
+    `by_run` has those of each run, so that figures of several deployments can be put together; empty where not kept.
+    """
 
     runs: PositiveInt
     ttft: RunError
     tpot: RunError
     e2e: RunError
+    by_run: list[list[float]] = Field([], description="TTFT, TPOT and E2E of each run")
 
 
 class Fitted(Spec):

@@ -36,9 +36,8 @@ factor on prefill, and the least time per layer of an iteration with prefill. A 
 medians of its engine, of the prefill numbers those of the same model where two GPUs have it. Errors are |simulated /
 measured - 1|, median (90th percentile), in percent. Errors of runs left out are first-order predictions of the fit;
 those of whole GPUs are replays.
-Figures over all runs left out, and over all whole GPUs left out, are means of the deployments' medians (and of their
-90th percentiles), weighted by runs. Runs that fill the KV blocks were neither fitted nor left out in turn, and the
-errors of an engine with a new model still use the same model's runs on other GPUs.
+Runs that fill the KV blocks were neither fitted nor left out in turn. The form of the correction and its weights
+were chosen on these very runs.
 """
 
 

@@ -174,13 +174,19 @@ class Study:
     lines: dict[Group, Line]
     values: dict[Group, Floats]
 
-    def pooled(self, backend: str, model_name: str | None = None, without: Group | None = None) -> Floats:
+    def pooled(
+        self, backend: str, model_name: str | None = None, without: Group | None = None, new_model: bool = False
+    ) -> Floats:
         """Return the median of an engine's groups; what is about prefill from those of the same model, if there are 2.
+
+        Left out is the group `without`, and with `new_model` every group of its model.
 
         How long kernels of a prefill take compared with the operator data, and how many there are to launch, is the
         model's; what communication takes beyond the data is not.
         """
         groups = [group for group in self.values if group[0] == backend and group != without]
+        if new_model and without is not None:
+            groups = [group for group in groups if group[2] != without[2]]
         alike = [group for group in groups if group[2] == model_name]
         if not groups:
             return NEUTRAL
@@ -228,24 +234,24 @@ def left_out(found: Study, group: Group, key: Callable[[Loop], str]) -> tuple[Fl
 def unseen(found: Study, group: Group, as_model: bool = True) -> Floats:
     """Return |simulated / measured - 1| of a group's runs with the values of the engine's other groups, (runs, 3).
 
-    Without `as_model`, with the engine's medians over all other groups; those include the same model on other GPUs, so
-    for a model that is new, too, the errors may be too small.
+    Without `as_model` the model is new, too: its groups on other GPUs are not looked at either.
     """
     loops = found.lines[group].loops
-    values = found.pooled(group[0], group[2] if as_model else None, group)
+    values = found.pooled(group[0], group[2] if as_model else None, group, new_model=not as_model)
     replayed = np.array([subject(loop).times(values) for loop in loops])
     return np.abs(replayed / np.exp(measured(loops)) - 1.0)
 
 
-def run_errors(errors: Floats) -> dict[str, Any]:
-    """Return median and 90th percentile per metric over the runs that have errors."""
+def run_errors(errors: Floats, by_run: bool = False) -> dict[str, Any]:
+    """Return median and 90th percentile per metric over the runs that have errors, and with `by_run` each of them."""
     known = errors[~np.isnan(errors[:, 0])]
     q50, q90 = np.quantile(known, [0.5, 0.9], axis=0)
     named = {
         name: {"median": round(float(a), 4), "p90": round(float(b), 4)}
         for name, a, b in zip(("ttft", "tpot", "e2e"), q50, q90, strict=True)
     }
-    return {"runs": len(known), **named}
+    each = [[round(float(value), 4) for value in row] for row in known] if by_run else []
+    return {"runs": len(known), **named, "by_run": each}
 
 
 def _spread(values: Floats) -> dict[str, float]:
@@ -316,7 +322,7 @@ def _entry(
             "input_sha256": digest,
             "runs": sorted(loop.name for loop in loops),
             "error": run_errors(own),
-            "error_held_out": run_errors(held_out),
+            "error_held_out": run_errors(held_out, by_run=True),
         }
     )
 
@@ -324,6 +330,7 @@ def _entry(
 def to_yaml(entry: FittedDeployment) -> str:
     """Return the file's text."""
     data = {name: value for name, value in entry.model_dump().items() if value is not None}
+    data["error"].pop("by_run")
     unused = [name for name in Fitted.model_fields if name not in NAMES]
     for name in unused:
         data["fitted"].pop(name)

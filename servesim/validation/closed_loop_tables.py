@@ -59,10 +59,10 @@ def targets_of(splits: Iterable[str]) -> dict[str, float]:
 
 
 def held_out_figures() -> dict[str, float]:
-    """Return the errors that the fit found on what was left out of it: single runs, and whole GPUs and models.
+    """Return the errors that the fit found on what was left out of it: single runs, whole GPUs, and whole models.
 
-    The catalog keeps a median and a 90th percentile per deployment, not every run's error: the figures are the means of
-    these, weighted by runs, not quantiles over all runs.
+    Quantiles over all runs of all deployments. `unseen` is of a GPU of which no run of that model was seen (of trtllm,
+    with too few GPUs for that, of a model of which no run was seen); `new_model` of a model of which no run was seen.
     """
     figures: dict[str, float] = {}
     kept = fitted_deployments()
@@ -71,13 +71,14 @@ def held_out_figures() -> dict[str, float]:
     for name, chosen in (
         ("run_left_out", [entry for entry in kept if entry.gpu is not None]),
         ("unseen", [entry for entry in pooled if entry.model is not None or entry.backend not in by_model]),
+        ("new_model", [entry for entry in pooled if entry.model is None]),
     ):
-        for metric in METRICS:
-            for statistic in ("median", "p90"):
-                values = [getattr(getattr(e.error_held_out, metric), statistic) for e in chosen]
-                weights = [e.error_held_out.runs for e in chosen]
-                if values:
-                    figures[f"closed_loop.{name}.{metric}.{statistic}"] = float(np.average(values, weights=weights))
+        errors = np.array([row for entry in chosen for row in entry.error_held_out.by_run]).reshape(-1, len(METRICS))
+        if len(errors):
+            for column, metric in enumerate(METRICS):
+                for statistic, fraction in (("median", 0.5), ("p90", 0.9)):
+                    value = float(np.quantile(errors[:, column], fraction))
+                    figures[f"closed_loop.{name}.{metric}.{statistic}"] = value
     return figures
 
 
