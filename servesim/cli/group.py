@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import traceback
 from typing import Any
 
@@ -63,3 +64,10 @@ class CommandGroup(click.Group):
 def _fail(ctx: click.Context, message: str, exit_code: int) -> None:
     click.echo(message, err=True)
     ctx.exit(exit_code)
+
+
+def a_share(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse NaN and infinities as a limit of errors: a gate that cannot fail."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"expected a share such as 0.1, got {value}")
+    return value

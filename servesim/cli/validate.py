@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from servesim.cli.group import debug_option
+from servesim.cli.group import a_share, debug_option
 
 if TYPE_CHECKING:
     from servesim.validation.study import Study
 
 _TOO_FAR = 3
-
-
-def _a_number(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
-    """Refuse NaN, which no error is above: a gate that cannot fail."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"expected a share such as 0.1, got {value}")
-    return value
 
 
 _EPILOG = """
@@ -72,7 +64,7 @@ def validate() -> None:
 @click.option(
     "--max-error",
     type=click.FloatRange(0, min_open=True),
-    callback=_a_number,
+    callback=a_share,
     metavar="R",
     help="Exit with 3 if mean, p50 or p99 of TTFT, TPOT or E2E is off by more than this share.",
 )

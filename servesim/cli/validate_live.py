@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from servesim.cli.calibrate_torch import duration_s
-from servesim.cli.group import debug_option
+from servesim.cli.group import a_share, debug_option
 
 if TYPE_CHECKING:
     from servesim.calibrate.torch_device import Device
@@ -46,7 +46,7 @@ Examples:
 @click.option("--clock", type=click.Choice(["wall", "cpu"]), default="wall", show_default=True,
               help="cpu: processor time of one thread, for a machine that others use too.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the traffic.")
-@click.option("--max-error", type=click.FloatRange(0, min_open=True), metavar="R",
+@click.option("--max-error", type=click.FloatRange(0, min_open=True), metavar="R", callback=a_share,
               help="Exit with 3 if the median blind error is above this share and twice the repeat noise.")  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write table, picture, calibration."

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from servesim.cli.validate import measured
+from servesim.cli import main
 from servesim.errors import InputError
 from servesim.validation.errors import noise
 from servesim.validation.measured import read_measured
@@ -102,7 +102,8 @@ def test_a_latency_that_few_requests_have_still_has_a_noise(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("share", ["nan", "inf"])
-def test_a_gate_that_cannot_fail_is_refused(share: str) -> None:
-    refused = CliRunner().invoke(measured, ["log.csv", "--scenario", "s.yaml", "--max-error", share])
+@pytest.mark.parametrize("what", [["log.csv", "--scenario", "s.yaml"], ["live"]], ids=["file", "live"])
+def test_a_gate_that_cannot_fail_is_refused(share: str, what: list[str]) -> None:
+    refused = CliRunner().invoke(main, ["validate", *what, "--max-error", share])
     assert refused.exit_code == 2
     assert "expected a share such as 0.1" in refused.output
