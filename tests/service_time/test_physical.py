@@ -17,8 +17,17 @@ from servesim.service_time.roofline import Roofline
 def check(step: int) -> set[str]:
     found = set()
     for key in calibrations()[::step]:
-        parallel, precision, kv = key.tensor_parallel_size, key.precision, key.kv_cache_dtype
-        deployment = Deployment(gpu(key.gpu), model(key.model), key.backend, parallel, precision, kv, 32768)
+        deployment = Deployment(
+            gpu=gpu(key.gpu),
+            model=model(key.model),
+            backend=key.backend,
+            tensor_parallel_size=key.tensor_parallel_size,
+            quantization=key.precision,
+            kv_cache_dtype=key.kv_cache_dtype,
+            max_num_batched_tokens=32768,
+            data_parallel_size=key.data_parallel_size,
+            expert_parallel=key.expert_parallel,
+        )
         if offences(Calibrated().build(deployment), deployment):
             found.add(f"{key.model}/{key.gpu}/{key.stem}")
     return found
