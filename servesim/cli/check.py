@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from servesim.cli.group import debug_option
+from servesim.cli.group import allow_path_option, debug_option
 
 if TYPE_CHECKING:
     from servesim.check.report import Report
@@ -71,14 +71,7 @@ def _as_seconds(_context: click.Context, _parameter: click.Parameter, value: str
     metavar="[POOL=]FILE",
     help="Run the pool as this command, docker-compose, Helm values or Deployment file says, not as the scenario does.",
 )
-@click.option(
-    "--allow-path",
-    "allow_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Let the scenarios read files below DIR too.",
-)
+@allow_path_option("Let the scenarios read files below DIR too.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @debug_option
 @click.pass_context

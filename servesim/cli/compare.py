@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.group import debug_option
+from servesim.cli.group import allow_path_option, debug_option
 
 if TYPE_CHECKING:
     from servesim.experiment.compare import Comparison
@@ -67,14 +67,7 @@ Examples:
     help="Write comparison.json to DIR, with both scenarios: what `servesim report` reads.",
 )
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw the differences (.png or .svg).")
-@click.option(
-    "--allow-path",
-    "allow_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Let the scenarios read files below DIR too.",
-)
+@allow_path_option("Let the scenarios read files below DIR too.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @debug_option
 @click.pass_context

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 import traceback
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -13,6 +15,7 @@ from servesim.errors import InputError, ServesimError
 
 INTERRUPTED = 130
 _DEBUG = "servesim.debug"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def _remember_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -22,6 +25,13 @@ def _remember_debug(context: click.Context, _parameter: click.Parameter, value: 
 debug_option = click.option(
     "--debug", is_flag=True, expose_value=False, callback=_remember_debug, help="Show the traceback of internal errors."
 )
+
+
+def allow_path_option(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option `--allow-path`, given any number of times: folders whose files a scenario may name too."""
+    return click.option(
+        "--allow-path", "allow_paths", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help=help_text
+    )
 
 
 class CommandGroup(click.Group):

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from servesim.cli.group import debug_option
+from servesim.cli.group import allow_path_option, debug_option
 
 _EPILOG = """
 \b
@@ -46,14 +46,7 @@ _COUNT = click.IntRange(min=1)
     metavar="COMMAND",
     help="Of the server that starts like this, or as a Helm values, docker-compose or Deployment file (.yaml) says.",
 )
-@click.option(
-    "--allow-path",
-    "allow_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Let the scenario read files below DIR too.",
-)
+@allow_path_option("Let the scenario read files below DIR too.")
 @click.option("--example", metavar="NAME", help="Copy a scenario that ships with servesim instead.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE.")
 @click.option("--force", is_flag=True, help="Let -o replace a file.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.group import debug_option
+from servesim.cli.group import allow_path_option, debug_option
 
 if TYPE_CHECKING:
     from servesim.cli.plan_output import Outcome
@@ -69,14 +69,7 @@ Examples:
     help="Write plan.json, plan.md, plan.png and the Kubernetes values to DIR.",
 )
 @click.option("--force", is_flag=True, help="Let -o replace a folder whatever it holds.")
-@click.option(
-    "--allow-path",
-    "allow_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Let the plan and its scenario read files below DIR too.",
-)
+@allow_path_option("Let the plan and its scenario read files below DIR too.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @debug_option
 @click.pass_context

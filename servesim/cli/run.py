@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.group import debug_option
+from servesim.cli.group import allow_path_option, debug_option
 from servesim.cli.replications import Replicating, replication_options
 
 if TYPE_CHECKING:
@@ -54,14 +54,7 @@ Examples:
     "--picture-format", type=click.Choice(["png", "svg"]), default="png", show_default=True, help="Of --pictures."
 )
 @click.option("--strict", is_flag=True, help="Exit with 3 if an SLO attainment is missed, with 4 if overloaded.")
-@click.option(
-    "--allow-path",
-    "allow_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Let the scenario read files below DIR too.",
-)
+@allow_path_option("Let the scenario read files below DIR too.")
 @click.option("--quiet", is_flag=True, help="Neither progress nor warnings on stderr.")
 @debug_option
 @click.pass_context

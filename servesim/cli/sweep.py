@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.group import debug_option
+from servesim.cli.group import allow_path_option, debug_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,14 +61,7 @@ Examples:
 @click.option("--no-pictures", is_flag=True, help="Draw nothing into DIR.")
 @click.option("--picture-format", type=click.Choice(["png", "svg"]), default="png", show_default=True)
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option(
-    "--allow-path",
-    "allow_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Let the scenario read files below DIR too.",
-)
+@allow_path_option("Let the scenario read files below DIR too.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @debug_option
 @click.pass_context

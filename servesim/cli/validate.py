@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from servesim.cli.group import a_share, debug_option
+from servesim.cli.group import a_share, allow_path_option, debug_option
 
 if TYPE_CHECKING:
     from servesim.validation.study import Study
@@ -72,14 +72,7 @@ def validate() -> None:
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Write tables and pictures to DIR."
 )
 @click.option("--format", "style", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
-@click.option(
-    "--allow-path",
-    "allow_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Let the scenario read files below DIR too.",
-)
+@allow_path_option("Let the scenario read files below DIR too.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @debug_option
 @click.pass_context

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.group import CommandGroup, debug_option
+from servesim.cli.group import CommandGroup, allow_path_option, debug_option
 
 if TYPE_CHECKING:
     from servesim.errors import Problem
@@ -99,14 +99,7 @@ def describe(style: str, picture: Path | None, **where: Any) -> None:
 @click.option("--whole", is_flag=True, help="Write a scenario that runs, not only its workload.")
 @click.option("--model", help="Catalog name of the model or path of a config.json, for --whole.")
 @click.option("--gpu", help="Catalog name of the GPU, for --whole.")
-@click.option(
-    "--allow-path",
-    "allow_paths",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Let --model lie below DIR too, for --whole.",
-)
+@allow_path_option("Let --model lie below DIR too, for --whole.")
 @click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Of the check."
 )
