@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from servesim.cli.group import allow_path_option, debug_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from servesim.cli.plan_output import Outcome
 
 _SLO_MISSED = 3
@@ -94,17 +97,19 @@ def plan(
     from servesim.cli.plan_output import checked_folder, show, write
     from servesim.scenario.load_inventory import is_inventory
 
-    of_scenario = how_much_load or over_time
     _check(ctx, how_much_load, over_time, window_s, options["replications"], deployment)
     target = None if output is None else checked_folder(output, force=force)
-    if of_scenario:
-        outcome = (_load if how_much_load else partial(_over_time, window_s=window_s))(plan, **options)
+    asked = _Asked(plan, **options)
+    if how_much_load:
+        outcome = _load(asked)
+    elif over_time:
+        outcome = _over_time(asked, window_s)
     elif is_inventory(plan):
         if deployment is not None:
             raise click.UsageError("--deployment: an inventory has values for each model; -o DIR writes them", ctx)
-        outcome = _inventory(plan, **options)
+        outcome = _inventory(asked)
     else:
-        outcome = _plan(plan, **options)
+        outcome = _plan(asked)
     if deployment is not None and "values.yaml" in outcome.files:
         with deployment.open("x", encoding="utf-8") as file:
             file.write(outcome.files["values.yaml"])
@@ -136,49 +141,49 @@ def _check(
         raise click.UsageError(f"--deployment: {why}", ctx)
 
 
-def _plan(
-    plan: Path,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    workers: int,
-    replications: int | None,
-    allow_paths: tuple[Path, ...],
-    quiet: bool,
-) -> Outcome:
+class _Asked(NamedTuple):
+    """The document asked about, and how to answer: the options that every question has."""
+
+    plan: Path
+    overrides: tuple[str, ...]
+    seed: int | None
+    workers: int
+    replications: int | None
+    allow_paths: tuple[Path, ...]
+    quiet: bool
+
+    def progress(self) -> AbstractContextManager[Callable[[int], None] | None]:
+        """Return the bar of simulations on stderr, none if `quiet`."""
+        from servesim.cli.progress import count_bar
+
+        return count_bar("simulations", enabled=not self.quiet)
+
+
+def _plan(asked: _Asked) -> Outcome:
     from servesim.cli.plan_output import Outcome
-    from servesim.cli.progress import count_bar
     from servesim.experiment.planning.plan import Planner
     from servesim.report.picture_plan import ranking
     from servesim.report.plan import plan_answer
     from servesim.scenario.load_plan import load_plan
 
-    loaded = load_plan(plan, overrides, allow_paths=allow_paths)
-    with count_bar("simulations", enabled=not quiet) as progress:
-        found = Planner(loaded, seed, workers, progress).run()
+    loaded = load_plan(asked.plan, asked.overrides, allow_paths=asked.allow_paths)
+    with asked.progress() as progress:
+        found = Planner(loaded, asked.seed, asked.workers, progress).run()
     deployment = found["ranked"][0]["deployment"] if found["ranked"] else None
     files = {} if deployment is None else {"values.yaml": deployment["values"]}
     return Outcome(found, plan_answer(found), partial(ranking, found=found), files, bool(found["ranked"]))
 
 
-def _inventory(
-    plan: Path,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    workers: int,
-    replications: int | None,
-    allow_paths: tuple[Path, ...],
-    quiet: bool,
-) -> Outcome:
+def _inventory(asked: _Asked) -> Outcome:
     from servesim.cli.plan_output import Outcome
-    from servesim.cli.progress import count_bar
     from servesim.experiment.planning.inventory import InventoryPlanner
     from servesim.report.inventory import inventory_answer
     from servesim.report.picture_plan import placement
     from servesim.scenario.load_inventory import load_inventory
 
-    loaded = load_inventory(plan, overrides, allow_paths=allow_paths)
-    with count_bar("simulations", enabled=not quiet) as progress:
-        found = InventoryPlanner(loaded, seed, workers, progress).run()
+    loaded = load_inventory(asked.plan, asked.overrides, allow_paths=asked.allow_paths)
+    with asked.progress() as progress:
+        found = InventoryPlanner(loaded, asked.seed, asked.workers, progress).run()
     files = {
         f"values-{name}.yaml": one["deployment"]["values"] for name, one in found["models"].items() if one["deployment"]
     }
@@ -186,45 +191,26 @@ def _inventory(
     return Outcome(found, inventory_answer(found), partial(placement, found=found), files, met)
 
 
-def _over_time(
-    plan: Path,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    workers: int,
-    replications: int | None,
-    allow_paths: tuple[Path, ...],
-    quiet: bool,
-    window_s: float | None,
-) -> Outcome:
+def _over_time(asked: _Asked, window_s: float | None) -> Outcome:
     from servesim.cli.plan_output import Outcome
-    from servesim.cli.progress import count_bar
     from servesim.experiment.planning.over_time import over_time
     from servesim.report.over_time import over_time_answer, over_time_picture
     from servesim.scenario.load_plan import load_plan
 
-    loaded = load_plan(plan, overrides, allow_paths=allow_paths, needs_space=False)
-    with count_bar("simulations", enabled=not quiet) as progress:
-        found = over_time(loaded, seed, window_s, replications, progress, workers)
+    loaded = load_plan(asked.plan, asked.overrides, allow_paths=asked.allow_paths, needs_space=False)
+    with asked.progress() as progress:
+        found = over_time(loaded, asked.seed, window_s, asked.replications, progress, asked.workers)
     met = all(one["replicas"] is not None for one in found["windows"])
     return Outcome(found, over_time_answer(found), partial(over_time_picture, found=found), met=met)
 
 
-def _load(
-    plan: Path,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    workers: int,
-    replications: int | None,
-    allow_paths: tuple[Path, ...],
-    quiet: bool,
-) -> Outcome:
+def _load(asked: _Asked) -> Outcome:
     from servesim.cli.plan_output import Outcome
-    from servesim.cli.progress import count_bar
     from servesim.experiment.planning.plan import how_much_load
     from servesim.report.plan import load_answer
     from servesim.scenario.load_plan import load_plan
 
-    loaded = load_plan(plan, overrides, allow_paths=allow_paths, needs_space=False)
-    with count_bar("simulations", enabled=not quiet) as progress:
-        found = how_much_load(loaded, seed, workers, replications, progress)
+    loaded = load_plan(asked.plan, asked.overrides, allow_paths=asked.allow_paths, needs_space=False)
+    with asked.progress() as progress:
+        found = how_much_load(loaded, asked.seed, asked.workers, asked.replications, progress)
     return Outcome(found, load_answer(found), lambda figure: False)
