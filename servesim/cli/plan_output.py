@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,26 +64,14 @@ def show(outcome: Outcome, style: str) -> None:
 
 def write(outcome: Outcome, target: Path) -> None:
     """Write plan.json, plan.md, plan.png and the other files, moved into place together at the end."""
-    import shutil
-
+    from servesim.experiment.whole_folder import whole_folder
     from servesim.report.answer import answer_markdown
     from servesim.report.pictures import save_picture
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with whole_folder(target) as work:
         text = json.dumps(outcome.found, indent=2, allow_nan=False)
         (work / "plan.json").write_text(text + "\n", encoding="utf-8")
         (work / "plan.md").write_text(answer_markdown(outcome.answer), encoding="utf-8")
         save_picture(outcome.picture, work / "plan.png")
         for name, content in outcome.files.items():
             (work / name).write_text(content, encoding="utf-8")
-        work.chmod(0o755)
-        old = work.with_name(work.name + ".old")
-        if target.exists():
-            target.rename(old)
-        work.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servesim.errors import ServesimError
+from servesim.experiment.whole_folder import whole_folder
 from servesim.metrics.record import RunRecord
 from servesim.scenario.schema import Scenario
 
@@ -126,9 +125,7 @@ class Result:
         target = Path(directory)
         if target.exists() and not (target / "summary.json").exists() and (target.is_file() or any(target.iterdir())):
             raise ServesimError(f"{target} holds something that is not a result; it is left as it is")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
+        with whole_folder(target) as work:
             text = json.dumps(self.summary if summary is None else summary, indent=2, allow_nan=False)
             (work / "summary.json").write_text(text + "\n", encoding="utf-8")
             (work / "scenario.resolved.yaml").write_text(to_yaml(self.scenario), encoding="utf-8")
@@ -138,12 +135,3 @@ class Result:
                 write_attempts_parquet(self.record, work / "attempts.parquet")
             if more is not None:
                 more(work)
-            work.chmod(0o755)
-            old = work.with_name(work.name + ".old")
-            if target.exists():  # moved aside, not deleted first: a kill in between loses nothing
-                target.rename(old)
-            work.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
-            raise
