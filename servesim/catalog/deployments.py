@@ -46,7 +46,7 @@ class Fitted(Spec):
 class FittedDeployment(Spec):
     """Parameters of an engine on a GPU with a model, fitted to measured runs.
 
-    Without `gpu`, or without `model`, it is pooled over all of them: for deployments of which no run was seen, with the
+    Without `gpu`, or without both, it is pooled over all of them: for deployments of which no run was seen, with the
     errors of predicting each deployment from the others. `spread` is what leaving out one run (pooled: one deployment)
     does to each parameter: 1.4826 median absolute deviations.
     """
@@ -97,11 +97,8 @@ def fitted_deployments() -> tuple[FittedDeployment, ...]:
 def fitted_deployment(backend: str, gpu: str, model: str) -> FittedDeployment | None:
     """Return the entry of this engine, GPU and model, else the nearest pooled one, None where there is none.
 
-    Nearest: the same engine and model, then the same engine and GPU, then the same engine.
+    Nearest: the same engine and model, then the same engine.
     """
     entries = _entries()
-    places = (_Place(backend, gpu, model), _Place(backend, None, model), _Place(backend, gpu, None))
-    return next(
-        (entries[place] for place in (*places, _Place(backend, None, None)) if place in entries),
-        None,
-    )
+    places = (_Place(backend, gpu, model), _Place(backend, None, model), _Place(backend, None, None))
+    return next((entries[place] for place in places if place in entries), None)
