@@ -30,10 +30,11 @@ has its answer, all starting at once and counted in the mean; about ten requests
 settings; iteration times are the operator database's for that very deployment, KV blocks follow from the GPU's
 memory. E2E measured is TTFT + TPOT * (mean output length - 1).
 
-Three numbers per engine, GPU and model are tuned on these rows by `python -m servesim.validation.closed_loop_fit` and
-stored in `servesim/catalog/deployments`, where every scenario finds them: time per layer for each further GPU, a
-factor on prefill, and the least time per layer of an iteration with prefill. A GPU of which no run was seen gets the
-medians of its engine, of the prefill numbers those of the same model where two GPUs have it. Errors are |simulated /
+Three numbers per engine, GPU and model are tuned on these rows by
+`python -m servesim.validation.closed_loop_catalog` and stored in `servesim/catalog/deployments`, where every
+scenario finds them: time per layer for each further GPU, a factor on prefill, and the least time per layer of an
+iteration with prefill. A GPU of which no run was seen gets the medians of its engine, of the prefill numbers those of
+the same model where two GPUs have it. Errors are |simulated /
 measured - 1|, median (90th percentile), in percent. Errors of runs left out are first-order predictions of the fit;
 those of whole GPUs are replays.
 Runs that fill the KV blocks were neither fitted nor left out in turn. The form of the correction and its weights

@@ -12,7 +12,10 @@ from servesim.catalog.deployments import fitted_deployment, fitted_deployments
 from servesim.errors import InputError
 from servesim.scenario.resolve import resolve
 from servesim.validation.closed_loop import Loop, read_loops, replay_loop, saturates, scenario_of
-from servesim.validation.closed_loop_fit import NAMES, SCALE, _spread, left_out, line_of, study, subject, unseen
+from servesim.validation.closed_loop_catalog import _spread
+from servesim.validation.closed_loop_fit import line_of
+from servesim.validation.closed_loop_study import left_out, study, unseen
+from servesim.validation.closed_loop_subject import NAMES, SCALE, subject
 from servesim.validation.closed_loop_tables import ablation, errors_of, figures_of, replay_or_reason, targets_of
 from tests.data import shared_data
 
