@@ -10,6 +10,8 @@ from typing import NamedTuple
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from servesim.catalog.entries import parse_yaml
+from servesim.catalog.layout import Layout
+from servesim.catalog.model import ModelKind, model
 from servesim.registry import Spec
 
 
@@ -46,15 +48,20 @@ class Fitted(Spec):
 class FittedDeployment(Spec):
     """Parameters of an engine on a GPU with a model, fitted to measured runs.
 
-    Without `gpu`, or without both, it is pooled over all of them: for deployments of which no run was seen, with the
-    errors of predicting each deployment from the others. `spread` is what leaving out one run (pooled: one deployment)
-    does to each parameter: 1.4826 median absolute deviations.
+    Without `gpu`, or without both, it is pooled over all of them, or over all models of one `kind`: for deployments of
+    which no run was seen, with the errors of predicting each deployment from the others. `spread` is what leaving out
+    one run (pooled: one deployment) does to each parameter: 1.4826 median absolute deviations.
+
+    `layouts` are those that its runs had, and `error_other_layouts` what became of the runs of each when the fit had
+    seen only the others: the error of a layout that is not among them. None where there was only one, and of pooled
+    entries.
     """
 
     schema_version: PositiveInt
     backend: str
     gpu: str | None = None
     model: str | None = None
+    kind: ModelKind | None = None
     fitted: Fitted
     spread: dict[str, float]
     source: str
@@ -62,17 +69,20 @@ class FittedDeployment(Spec):
     runs: list[str] = Field(description="identifiers of the runs it was fitted to")
     error: RunErrors = Field(description="on the very runs it was fitted to")
     error_held_out: RunErrors = Field(description="on runs (pooled: deployments) that were left out in turn")
+    layouts: list[Layout] = Field([], description="formats and parallelism of those runs")
+    error_other_layouts: RunErrors | None = None
 
     @property
     def name(self) -> str:
         """The file name without its ending."""
-        return "-".join(part for part in (self.backend, self.gpu, self.model) if part)
+        return "-".join(part for part in (self.backend, self.gpu, self.model, self.kind) if part)
 
 
 class _Place(NamedTuple):
     backend: str
-    gpu: str | None
-    model: str | None
+    gpu: str | None = None
+    model: str | None = None
+    kind: str | None = None
 
 
 def deployments_folder() -> Path:
@@ -85,7 +95,7 @@ def _entries() -> dict[_Place, FittedDeployment]:
     found = {}
     for path in sorted(deployments_folder().glob("*.yaml")):
         entry = FittedDeployment.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
-        found[_Place(entry.backend, entry.gpu, entry.model)] = entry
+        found[_Place(entry.backend, entry.gpu, entry.model, entry.kind)] = entry
     return found
 
 
@@ -94,11 +104,16 @@ def fitted_deployments() -> tuple[FittedDeployment, ...]:
     return tuple(_entries().values())
 
 
-def fitted_deployment(backend: str, gpu: str, model: str) -> FittedDeployment | None:
+def fitted_deployment(backend: str, gpu: str, model_name: str) -> FittedDeployment | None:
     """Return the entry of this engine, GPU and model, else the nearest pooled one, None where there is none.
 
-    Nearest: the same engine and model, then the same engine.
+    Nearest: the same engine and model, then the same engine with models of its kind, then the same engine.
     """
     entries = _entries()
-    places = (_Place(backend, gpu, model), _Place(backend, None, model), _Place(backend, None, None))
+    places = (
+        _Place(backend, gpu, model_name),
+        _Place(backend, model=model_name),
+        _Place(backend, kind=model(model_name).kind),
+        _Place(backend),
+    )
     return next((entries[place] for place in places if place in entries), None)

@@ -11,6 +11,8 @@ from servesim.catalog.entries import catalog_file, find, folded
 from servesim.catalog.precision import kv_bytes, weight_bits
 from servesim.registry import Spec
 
+ModelKind = Literal["dense", "moe"]
+
 
 class LatentAttention(Spec):
     """Multi-head latent attention: keys and values of all heads come from one short vector per token.
@@ -79,6 +81,11 @@ class Model(Spec):
             return 0.0
         miss = 1.0 - self.experts_per_token / self.experts
         return float(self.experts * (1.0 - miss**tokens))
+
+    @property
+    def kind(self) -> ModelKind:
+        """Whether every token passes all weights, or each layer sends it to some of its experts."""
+        return "moe" if self.experts else "dense"
 
     @property
     def moe_layers(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from servesim.catalog import model
+from servesim.catalog.layout import Layout, layout_of
 from servesim.engine.continuous_plan import ContinuousPlan
 from servesim.errors import InputError
 from servesim.experiment.simulate import simulate
@@ -67,6 +68,19 @@ class Loop:
     def group(self) -> tuple[str, str, str]:
         """(engine, GPU, model): what parameters are fitted for."""
         return self.backend, self.gpu, self.model
+
+    @property
+    def layout(self) -> Layout:
+        """Number formats and parallelism."""
+        engine = self.engine
+        return layout_of(
+            model(self.model),
+            self.precision,
+            engine.get("kv_cache_dtype", "auto"),
+            engine["tensor_parallel_size"],
+            engine["data_parallel_size"],
+            engine["enable_expert_parallel"],
+        )
 
     @property
     def deployment(self) -> str:

@@ -27,6 +27,9 @@ NEUTRAL = np.array([0.0, 1.0, 0.0])
 SCALE = np.array([2e-6, 0.2, 2e-4])  # what counts as a step, and as a noticeable difference
 LEAST = np.array([-6e-5, 0.4, 0.0])
 START = np.array([0.0, 1.3, 7e-4])
+# How long kernels of a prefill take compared with the operator data, and how many there are to launch, is the model's;
+# what communication takes beyond the data is not.
+OF_THE_MODEL = np.array([False, True, True])
 CLIENTS_IN_FULL = 32
 
 

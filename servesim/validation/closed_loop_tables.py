@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from servesim.catalog.deployments import FittedDeployment, fitted_deployments
+from servesim.catalog.deployments import FittedDeployment, RunErrors, fitted_deployments
 from servesim.errors import InputError
 from servesim.validation.closed_loop import Loop, Replayed, replay_loop
 
@@ -18,6 +18,7 @@ TARGETS = {
     "saturated": {"ttft.median": 0.15, "tpot.median": 0.08},
     "unseen": {"ttft.median": 0.20, "tpot.median": 0.09},
     "run_left_out": {"ttft.median": 0.07, "tpot.median": 0.04},
+    "layout_left_out": {"ttft.median": 0.08, "tpot.median": 0.06},
 }
 UNLIMITED = "KV blocks without limit"
 # What the replays leave out one at a time: the settings that do it.
@@ -59,26 +60,26 @@ def targets_of(splits: Iterable[str]) -> dict[str, float]:
 
 
 def held_out_figures() -> dict[str, float]:
-    """Return the errors that the fit found on what was left out of it: single runs, whole GPUs, and whole models.
+    """Return the errors found on what was left out of the fit: single runs, layouts, whole GPUs, and whole models.
 
-    Quantiles over all runs of all deployments. `unseen` is of a GPU of which no run of that model was seen (of trtllm,
-    with too few GPUs for that, of a model of which no run was seen); `new_model` of a model of which no run was seen.
+    Quantiles over all runs of all deployments; of layouts, where an engine, GPU and model has two. `unseen` is of a GPU
+    of which no run of that model was seen (of trtllm, with too few GPUs for that, of a model of which no run was seen);
+    `new_model` of a model of which no run was seen.
     """
-    figures: dict[str, float] = {}
     kept = fitted_deployments()
-    pooled = [entry for entry in kept if entry.gpu is None]
-    by_model = {entry.backend for entry in pooled if entry.model is not None}
-    for name, chosen in (
-        ("run_left_out", [entry for entry in kept if entry.gpu is not None]),
-        ("unseen", [entry for entry in pooled if entry.model is not None or entry.backend not in by_model]),
-        ("new_model", [entry for entry in pooled if entry.model is None]),
-    ):
-        errors = np.array([row for entry in chosen for row in entry.error_held_out.by_run]).reshape(-1, len(METRICS))
-        if len(errors):
-            for column, metric in enumerate(METRICS):
-                for statistic, fraction in (("median", 0.5), ("p90", 0.9)):
-                    value = float(np.quantile(errors[:, column], fraction))
-                    figures[f"closed_loop.{name}.{metric}.{statistic}"] = value
+    own = [entry for entry in kept if entry.gpu is not None]
+    models = [entry for entry in kept if entry.gpu is None and entry.model is not None]
+    engines = [entry for entry in kept if entry.gpu is None and entry.model is None and entry.kind is None]
+    alone = [entry for entry in engines if entry.backend not in {one.backend for one in models}]
+    chosen = {
+        "run_left_out": [entry.error_held_out for entry in own],
+        "layout_left_out": [entry.error_other_layouts for entry in own if entry.error_other_layouts is not None],
+        "unseen": [entry.error_held_out for entry in (*models, *alone)],
+        "new_model": [entry.error_held_out for entry in engines],
+    }
+    figures: dict[str, float] = {}
+    for name, errors in chosen.items():
+        figures |= figures_of(name, np.array([row for one in errors for row in one.by_run]).reshape(-1, len(METRICS)))
     return figures
 
 
@@ -114,19 +115,26 @@ def fitted_lines(entries: Sequence[FittedDeployment]) -> list[str]:
     """Return a table of the fitted parameters."""
     lines = [
         "| engine, GPU, model | runs | per layer and further GPU | prefill factor | prefill floor per layer | "
-        "left out: TTFT | TPOT | E2E |",
-        "|---|---|---|---|---|---|---|---|",
+        "left out: TTFT | TPOT | E2E | layout left out: TTFT | TPOT | E2E |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in entries:
-        f, e = entry.fitted, entry.error_held_out
+        f = entry.fitted
         cells = [
             f"{1e6 * f.communication_time_per_layer_s:.1f} µs",
             f"{f.prefill_factor:.2f}",
             f"{1e6 * f.prefill_floor_per_layer_s:.0f} µs",
-            *(f"{100 * m.median:.1f} ({100 * m.p90:.0f})" for m in (e.ttft, e.tpot, e.e2e)),
+            *_error_cells(entry.error_held_out),
+            *_error_cells(entry.error_other_layouts),
         ]
         lines.append(f"| {entry.name} | {len(entry.runs)} | {' | '.join(cells)} |")
     return lines
+
+
+def _error_cells(errors: RunErrors | None) -> list[str]:
+    if errors is None:
+        return ["-"] * len(METRICS)
+    return [f"{100 * m.median:.1f} ({100 * m.p90:.0f})" for m in (errors.ttft, errors.tpot, errors.e2e)]
 
 
 def run_lines(replayed: Sequence[Replayed]) -> list[str]:

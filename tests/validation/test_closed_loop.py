@@ -12,9 +12,9 @@ from servesim.catalog.deployments import fitted_deployment, fitted_deployments
 from servesim.errors import InputError
 from servesim.scenario.resolve import resolve
 from servesim.validation.closed_loop import Loop, read_loops, replay_loop, saturates, scenario_of
-from servesim.validation.closed_loop_catalog import _spread
+from servesim.validation.closed_loop_entries import _spread
 from servesim.validation.closed_loop_fit import line_of
-from servesim.validation.closed_loop_study import left_out, study, unseen
+from servesim.validation.closed_loop_study import group_left_out, layout_left_out, run_left_out, study
 from servesim.validation.closed_loop_subject import NAMES, SCALE, subject
 from servesim.validation.closed_loop_tables import ablation, errors_of, figures_of, replay_or_reason, targets_of
 from tests.data import shared_data
@@ -143,17 +143,13 @@ def test_what_is_left_out_is_predicted_from_the_rest() -> None:
     other = [replace(simulated(TRUTH, gpu="h100_sxm", prompt_tokens=p), split="visible") for p in (256, 4096)]
     found = study([*loops, *other])
     group = loops[0].group
-    errors, values = left_out(found, group, lambda one: one.name)
-    assert errors.max() < 0.03
-    assert len(values) == len(loops)
-    assert unseen(found, group).max() < 0.1
-    alone, none = left_out(found, group, lambda one: one.deployment)
-    assert np.isnan(alone).all()
-    assert len(none) == 0
+    assert run_left_out(found, group).max() < 0.03
+    assert group_left_out(found, group).max() < 0.1
+    assert np.isnan(layout_left_out(found, group)).all()
 
 
 def test_the_spread_of_a_single_run_is_not_made_up() -> None:
-    assert _spread(np.empty((0, len(NAMES)))) == {}
+    assert _spread(np.full((1, len(NAMES)), np.nan)) == {}
     assert set(_spread(np.ones((1, len(NAMES))))) == set(NAMES)
 
 
