@@ -8,9 +8,14 @@ from importlib.metadata import version
 from typing import Any
 
 from servesim import catalog
-from servesim.catalog.model_errors import model_error
+from servesim.catalog import Model
+from servesim.catalog.layout import Layout, layout_of
+from servesim.catalog.model_errors import ModelError, model_error
 from servesim.engine.base import Plan
+from servesim.engine.continuous_plan import ContinuousPlan
+from servesim.engine.spec import ContinuousBatching
 from servesim.scenario.resolve import Resolved, ResolvedPool
+from servesim.scenario.schema import PoolSpec
 
 
 @cache
@@ -50,39 +55,84 @@ def validation(resolved: Resolved) -> dict[str, Any]:
     deployments nearest to this one (servesim.catalog.model_errors), None where none is near; over several pools the
     largest.
     """
+    pools = {pool.name: _pool_validation(pool) for pool in resolved.pools}
     client = resolved.scenario.client
     return {
         "clock": client.clock,
         "network_s": client.request_network_s + client.response_network_s,
-        "end_to_end": _farthest([_end_to_end(pool) for pool in resolved.pools]),
-        "pools": {pool.name: _pool_validation(pool.plan) for pool in resolved.pools},
+        "end_to_end": _farthest(pools),
+        "pools": pools,
     }
 
 
-def _end_to_end(pool: ResolvedPool) -> dict[str, Any] | None:
-    """Return the error of the validated deployments nearest to a pool's; None for times that are made up."""
-    origin = pool.plan.origin
-    if pool.plan.request_level:
+def validated_near(pool: PoolSpec, plan: Plan) -> ModelError | None:
+    """Return the error of whole runs of the validated deployments nearest to a pool's; None for made-up times."""
+    origin = plan.origin
+    if plan.request_level:
         if not origin.measured:
             return None
-        model, gpu, *_ = origin.name.split("/")
-        found = model_error("triton", gpu, model)
-    elif pool.spec.model is None or pool.spec.gpu is None or not (origin.measured or "band" in origin.facts):
+        name, gpu, *_ = origin.name.split("/")
+        return model_error("triton", gpu, name)
+    if pool.model is None or pool.gpu is None or not (origin.measured or "band" in origin.facts):
         return None
-    else:
-        model_entry, gpu_entry = catalog.model_of(pool.spec.model), catalog.gpu_of(pool.spec.gpu)
-        found = model_error(pool.spec.backend, gpu_entry.name, model_entry.name)
-    return None if found is None else found.to_json()
+    model, gpu_name = catalog.model_of(pool.model), catalog.gpu_of(pool.gpu).name
+    engine = plan.engine
+    if not isinstance(plan, ContinuousPlan) or not isinstance(engine, ContinuousBatching):
+        return model_error(pool.backend, gpu_name, model.name, kind=model.kind)
+    name, layout = model.name, _layout(engine, model)
+    if plan.deployment is not None and plan.deployment.layouts:  # of a model and GPU that cost the same
+        name, gpu_name = plan.deployment.model or name, plan.deployment.gpu or gpu_name
+    return model_error(pool.backend, gpu_name, name, layout, model.kind)
 
 
-def _farthest(errors: list[dict[str, Any] | None]) -> dict[str, Any] | None:
+def _layout(engine: ContinuousBatching, model: Model) -> Layout:
+    return layout_of(
+        model,
+        engine.quantization,
+        engine.kv_cache_dtype,
+        engine.tensor_parallel_size,
+        engine.data_parallel_size,
+        engine.enable_expert_parallel,
+    )
+
+
+FULL = 0.9
+"""Share of the KV blocks in use from which on they count as full: in replays of the measured runs that fill them, at
+least 0.908 of them once were, in no other more than 0.75."""
+
+
+def runs_full(pool: dict[str, Any]) -> bool:
+    """Say of a pool's part of a summary whether its KV blocks were full at some time."""
+    share = (pool.get("kv_usage") or {}).get("max")
+    return share is not None and share >= FULL
+
+
+def with_full_blocks(found: dict[str, Any], pools: dict[str, Any]) -> dict[str, Any]:
+    """Return provenance in which pools that turned out to run full carry the error of runs that did, if it is wider.
+
+    `found` is from `provenance`, `pools` are those of the run's summary.
+    """
+    full = [name for name, pool in pools.items() if runs_full(pool)]
+    if not full or "validation" not in found:
+        return found
+    before = found["validation"]
+    each = dict(before["pools"])
+    for name in full:
+        if (error := each[name]["end_to_end"]) is not None:
+            each[name] = {**each[name], "end_to_end": ModelError.from_json(error).with_full_blocks().to_json()}
+    return {**found, "validation": {**before, "end_to_end": _farthest(each), "pools": each}}
+
+
+def _farthest(pools: dict[str, Any]) -> dict[str, Any] | None:
     """Return the pool's error that is largest by mean E2E; None if some pool has none."""
+    errors = [pool["end_to_end"] for pool in pools.values()]
     known = [error for error in errors if error is not None and "e2e_s" in error]
     return max(known, key=lambda error: float(error["e2e_s"]["p90"])) if len(known) == len(errors) else None
 
 
-def _pool_validation(plan: Plan) -> dict[str, Any]:
-    origin, host_time = plan.origin, plan.host_time
+def _pool_validation(pool: ResolvedPool) -> dict[str, Any]:
+    plan = pool.plan
+    origin, host_time, error = plan.origin, plan.host_time, validated_near(pool.spec, plan)
     band = origin.facts.get("band")
     guessed = "given" if band is None else "estimated"
     return {
@@ -93,6 +143,7 @@ def _pool_validation(plan: Plan) -> dict[str, Any]:
         "band": band,
         "host_time": host_time.how,
         "host_time_s": host_time.seconds,
+        "end_to_end": None if error is None else error.to_json(),
     }
 
 

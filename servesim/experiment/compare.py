@@ -80,7 +80,7 @@ class Comparison:
             "overloaded": {"a": self.a.overloaded, "b": self.b.overloaded},
             "metrics": {change.metric: change.plain() for change in self.changes},
             "why": why_changed(self.a.summaries, self.b.summaries, self.level),
-            "provenance": {"a": self.a.first.record.provenance, "b": self.b.first.record.provenance},
+            "provenance": {"a": self.a.first.numbers["provenance"], "b": self.b.first.numbers["provenance"]},
         }
 
 

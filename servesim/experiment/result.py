@@ -36,8 +36,10 @@ class Result:
     def numbers(self) -> dict[str, Any]:
         """The summary without "intervals" and "why", which cost more."""
         from servesim.metrics.summary import summarise
+        from servesim.provenance import with_full_blocks
 
-        return summarise(self.record)
+        summary = summarise(self.record)
+        return {**summary, "provenance": with_full_blocks(summary["provenance"], summary["pools"])}
 
     @cached_property
     def intervals(self) -> dict[str, Any]:
@@ -52,7 +54,7 @@ class Result:
         """The error of the service times, which no number of runs makes smaller."""
         from servesim.provenance import calibration_error
 
-        return calibration_error(self.record.provenance["validation"])
+        return calibration_error(self.numbers["provenance"]["validation"])
 
     @property
     def measured(self) -> RunRecord:

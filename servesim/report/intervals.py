@@ -113,7 +113,8 @@ def calibration_words(error: dict[str, Any] | None) -> str:
         return "calibration error unknown"
     relative = error["relative"]
     if error["of"] == "runs":
-        return f"model error ± {percent(relative)} of E2E, on {error['nearest']['nearest']}"
+        full = ", KV blocks full" if "e2e_s" in error["nearest"].get("kv_saturated", ()) else ""
+        return f"model error ± {percent(relative)} of E2E, on {error['nearest']['nearest']}{full}"
     if error["of"] == "iterations" and relative is not None:
         return f"calibration error ± {percent(relative)} of an iteration, of whole runs unknown"
     if error["of"] == "estimate":

@@ -14,7 +14,7 @@ def validation_lines(summary: dict[str, Any]) -> list[str]:
         return []
     several = len(found["pools"]) > 1
     return [
-        (f"{name}: " if several else "") + "; ".join((_service_times(pool), _host_time(pool), *_whole(found)))
+        (f"{name}: " if several else "") + "; ".join((_service_times(pool), _host_time(pool), *_whole(found, pool)))
         for name, pool in found["pools"].items()
     ]
 
@@ -43,11 +43,11 @@ def _host_time(pool: dict[str, Any]) -> str:
     return f"host time: {pool['host_time']} ({seconds(pool['host_time_s'])} per iteration)"
 
 
-def _whole(found: dict[str, Any]) -> tuple[str, str]:
+def _whole(found: dict[str, Any], pool: dict[str, Any]) -> tuple[str, str]:
     clock = f"clock: {found['clock']}"
     if found["clock"] == "client":
         clock += f" (network {seconds(found['network_s'])}, assumed)"
-    error = found["end_to_end"]
+    error = pool["end_to_end"]
     return clock, "end-to-end: no validated deployment is near" if error is None else f"end-to-end {error_words(error)}"
 
 
@@ -56,7 +56,9 @@ def error_words(error: dict[str, Any]) -> str:
     parts = [f"{title} {_pair(error[key])}" for key, title in _TITLES.items() if key in error]
     names = error["deployments"]
     which = names[0] if len(names) == 1 else f"{len(names)} deployments, such as {names[0]}"
-    return f"error, median (p90): {', '.join(parts)}, on {error['nearest']}: {which}"
+    full = [title for key, title in _TITLES.items() if key in error.get("kv_saturated", ())]
+    more = f"; KV blocks ran full: {listed(full)} of measured runs where they did" if full else ""
+    return f"error, median (p90): {', '.join(parts)}, on {error['nearest']}: {which}{more}"
 
 
 _TITLES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "e2e_s": "E2E"}

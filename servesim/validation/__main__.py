@@ -48,7 +48,7 @@ def main() -> int:
 
 def errors_yaml(sections: dict[str, Section]) -> str:
     """Return the text of servesim/catalog/validation/errors.yaml."""
-    entries = [error.model_dump(exclude_none=True) for one in sections.values() for error in one.errors]
+    entries = [error.model_dump(exclude_defaults=True) for one in sections.values() for error in one.errors]
     head = (
         "# Written by `python -m servesim.validation DATA --errors FILE`: errors of whole runs, docs/validation.md.\n"
     )

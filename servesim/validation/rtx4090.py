@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from servesim.catalog import model
 from servesim.catalog.examples import example
-from servesim.catalog.model_errors import METRICS, DeploymentError, MetricError
+from servesim.catalog.layout import layout_of
+from servesim.catalog.model_errors import METRICS, DeploymentError
 from servesim.scenario.load import parse
 from servesim.validation.book import Section, metric_error
 from servesim.validation.errors import Row, per_request, table
@@ -44,7 +47,15 @@ def section(data: Path) -> Section:
         measured_against_simulated(measured, simulated, path)
 
     errors = [
-        DeploymentError(backend="vllm", gpu="rtx_4090", model="llama-3.1-8b", rows=4, source=_SOURCE, **_errors(rows))
+        DeploymentError(
+            backend="vllm",
+            gpu="rtx_4090",
+            model="llama-3.1-8b",
+            layouts=[layout_of(model("llama-3.1-8b"), "bf16", "auto", 1, 1, False)],
+            rows=4,
+            source=_SOURCE,
+            **_errors(rows),
+        )
     ]
     pictures = {"validation-rtx4090.png": picture}
     return Section("vLLM on an RTX 4090", text, figures, targets, pictures, errors)
@@ -53,7 +64,7 @@ def section(data: Path) -> Section:
 _SOURCE = "LLMServingSim's run of 300 ShareGPT conversations, vLLM 0.19; nothing tuned"
 
 
-def _errors(rows: list[Row]) -> dict[str, MetricError]:
+def _errors(rows: list[Row]) -> dict[str, Any]:
     return {name: metric_error([row.error for row in rows if row.metric.startswith(name)]) for name in METRICS}
 
 

@@ -148,7 +148,7 @@ def section(data: Path) -> Section:
                 figures[f"vllm_cpu.{how}.{name}_{which}.worst"] = max(errors)
             targets[f"vllm_cpu.speed_factor.{name}_{which}.average"] = limit
             targets[f"vllm_cpu.speed_factor.{name}_{which}.worst"] = limit
-    found = {
+    found: dict[str, Any] = {
         f"{name}_s": metric_error(
             [run.error(f"{name}_s.{which}", blind=True) for run in scored for which in STATISTIC_NAMES]
         )

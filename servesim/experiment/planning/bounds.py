@@ -17,9 +17,10 @@ from servesim.engine.continuous_plan import ContinuousPlan
 from servesim.engine.spec import ContinuousBatching
 from servesim.engine.station_plan import StationPlan
 from servesim.experiment.planning.candidates import Candidate
-from servesim.experiment.planning.error_band import error_band, validated_near
+from servesim.experiment.planning.error_band import error_band
 from servesim.experiment.planning.observe import Target
 from servesim.experiment.simulate import lengths_of
+from servesim.provenance import validated_near
 from servesim.rng import stream
 from servesim.scenario.schema import ClassSpec, Scenario
 from servesim.service_time.base import Deployment, IterationTime
@@ -155,7 +156,7 @@ def _alone(candidate: Candidate, offered: dict[str, Sample], targets: tuple[Targ
     plan = candidate.plan
     if not isinstance(plan, ContinuousPlan):
         return None
-    band = error_band(plan.origin.facts, validated_near(candidate.scenario.pools[candidate.pool]))
+    band = error_band(plan.origin.facts, validated_near(candidate.scenario.pools[candidate.pool], plan))
     fast = 1.0 if band is None else band[1]
     for target in targets:
         sample = offered.get(target.name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from servesim.catalog.model_errors import ModelError
 from servesim.errors import InputError
 from servesim.experiment.planning.candidates import Candidate, with_pool
 from servesim.experiment.planning.decide import Rule
-from servesim.experiment.planning.error_band import error_band, validated_near
+from servesim.experiment.planning.error_band import error_band
 from servesim.experiment.planning.observe import Laboratory, Target
 from servesim.experiment.planning.search import Found, Ladder
+from servesim.provenance import runs_full, validated_near
 from servesim.scenario.resolve import resolve
 from servesim.service_time.base import IterationTimeSpec
 from servesim.service_time.stretched import Stretched
@@ -49,11 +51,18 @@ def doubt(
     """Return what the answer would be at both ends of the band; None where no error is known."""
     pool = found.candidate.scenario.pools[found.candidate.pool]
     service = pool.service_time
-    band = error_band(found.candidate.plan.origin.facts, validated_near(pool))
+    band = error_band(found.candidate.plan.origin.facts, validated_error(found))
     if band is None or not isinstance(service, IterationTimeSpec):
         return None
     of, low, high = band
     return Doubt(of, tuple(_end(laboratory, found, service, f, sizes, targets, rule) for f in (low, high)))
+
+
+def validated_error(found: Found) -> ModelError | None:
+    """Return the error of the validated deployments nearest to what was found, with full KV blocks if it had them."""
+    error = validated_near(found.candidate.scenario.pools[found.candidate.pool], found.candidate.plan)
+    seen = [one.numbers["pools"][found.candidate.pool] for one in found.trial.observations]
+    return error.with_full_blocks() if error is not None and any(map(runs_full, seen)) else error
 
 
 def _end(

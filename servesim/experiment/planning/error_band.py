@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from servesim import catalog
-from servesim.catalog.model_errors import ModelError, model_error
-from servesim.scenario.schema import PoolSpec
+from servesim.catalog.model_errors import ModelError
 
 
 def error_band(facts: dict[str, Any], validated: ModelError | None = None) -> tuple[str, float, float] | None:
@@ -34,10 +32,3 @@ def _of_iterations(validated: ModelError | None) -> float | None:
         return None
     error = validated.metrics.get("tpot_s") or validated.metrics.get("e2e_s")
     return None if error is None else error.p90
-
-
-def validated_near(pool: PoolSpec) -> ModelError | None:
-    """Return the error of whole runs of the deployments nearest to a pool's; None where it names no model or GPU."""
-    if pool.model is None or pool.gpu is None:
-        return None
-    return model_error(pool.backend, catalog.gpu_of(pool.gpu).name, catalog.model_of(pool.model).name)

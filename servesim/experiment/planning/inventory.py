@@ -17,9 +17,10 @@ from servesim.experiment.planning.candidates import Candidate, Pruned, candidate
 from servesim.experiment.planning.capacity import Capacity, Curve, curve
 from servesim.experiment.planning.division import Choice, Divider, Division
 from servesim.experiment.planning.doubt import stretched
-from servesim.experiment.planning.error_band import error_band, validated_near
+from servesim.experiment.planning.error_band import error_band
 from servesim.experiment.planning.growth import Growth
 from servesim.experiment.planning.observe import Laboratory, targets_of
+from servesim.provenance import validated_near
 from servesim.scenario.load_inventory import LoadedInventory
 from servesim.scenario.load_plan import LoadedPlan
 from servesim.scenario.resolve import resolve
@@ -184,7 +185,7 @@ class InventoryPlanner:
         """Return the chance of a breach at both ends of the error of iteration times; None where none is known."""
         pool = way.candidate.scenario.pools[way.candidate.pool]
         service = pool.service_time
-        band = error_band(way.candidate.plan.origin.facts, validated_near(pool))
+        band = error_band(way.candidate.plan.origin.facts, validated_near(pool, way.candidate.plan))
         if band is None or not isinstance(service, IterationTimeSpec) or up < 1:
             return None
         of, low, high = band
