@@ -19,6 +19,7 @@ import pandas as pd
 import yaml
 
 from servesim.calibrate.iteration_grid_fit import Rows, coefficients_of, fit, held_back, summary
+from servesim.calibrate.iteration_grid_level import levelled
 from servesim.calibrate.iteration_grid_report import error_table, write_report
 from servesim.calibrate.iteration_grid_table import held_back_table, table_of
 from servesim.catalog import gpus, model
@@ -34,7 +35,7 @@ METHOD = (
 )
 TABLE_METHOD = (
     "Device time per iteration composed from NVIDIA's measured operator database (aiconfigurator); "
-    "table joined by straight lines; no host time between iterations"
+    "levelled, as a table joined by straight lines; no host time between iterations"
 )
 LARGEST_IN_SAMPLE_P90 = 0.2  # a deployment the form cannot even reproduce is not worth shipping
 SCATTER = "unknown: the operator database keeps one value per operator and shape"
@@ -113,8 +114,9 @@ def calibrate(job: Job) -> Calibration:
     """Fit one deployment and measure its errors on held-back slices."""
     entry = model(job.key.model)
     if job.tabulate:
-        form: dict[str, Any] = {"table": table_of(job.rows).model_dump()}
-        errors = held_back_table(job.rows)
+        rows = levelled(job.rows, dense=not entry.experts)
+        form: dict[str, Any] = {"table": table_of(rows).model_dump()}
+        errors = held_back_table(rows)
     else:
         parts, values = fit(job.rows, entry)
         form = {"coefficients": coefficients_of(parts, values, entry).model_dump()}

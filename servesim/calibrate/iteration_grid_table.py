@@ -13,12 +13,14 @@ from servesim.service_time.tabulated import TabulatedIterationTime
 
 REFERENCE_PAIRS = 512.5  # per token: a prompt of 1024
 IDLE_SHARE = 0.9
-LEVELLINGS = 5
 _DIGITS = 5
 
 
 def table_of(rows: Rows) -> IterationTable:
-    """Return the table that `rows` fill; InputError if they do not lie on a grid."""
+    """Return the table that `rows` fill; InputError if they do not lie on a grid.
+
+    Decode times must not fall as the context grows (`servesim.calibrate.iteration_grid_level.levelled`).
+    """
     decode, prefill, mixed = (rows[rows.kind == kind] for kind in ("decode", "prefill", "mixed"))
     seqs, contexts, decode_s = _decode_grid(decode)
     tokens = np.unique(prefill.prefill_tokens)
@@ -55,32 +57,12 @@ def table_of(rows: Rows) -> IterationTable:
 
 
 def _decode_grid(decode: Rows) -> tuple[Floats, Floats, Floats]:
-    """Return batch sizes, contexts and the seconds between them, which fall neither along a row nor along a column.
-
-    Where measured kernels do (a slower all-reduce for middling batches, a slower kernel for one sequence), it is a
-    quirk of single operators that whole runs do not show: levelled, the 90th percentile error of TPOT of Llama-3.1-70B
-    on B200 falls from 20 to 15 %.
-    """
+    """Return batch sizes, contexts and the seconds between them."""
     seqs, contexts = np.unique(decode.decode_seqs), np.unique(decode.decode_context)
     if len(seqs) < 2 or len(contexts) < 2 or len(decode.seconds) != len(seqs) * len(contexts):
         raise InputError("decode rows do not fill a grid of batch sizes and contexts")
     order = np.lexsort((decode.decode_context, decode.decode_seqs))
-    grid = decode.seconds[order].reshape(len(seqs), len(contexts))
-    for _ in range(LEVELLINGS):
-        grid = np.array([_rising(column) for column in grid.T]).T
-        grid = np.array([_rising(row) for row in grid])
-    return seqs, contexts, grid
-
-
-def _rising(values: Floats) -> Floats:
-    """Return the nearest non-decreasing sequence (pool adjacent violators; Barlow et al., 1972)."""
-    pools: list[tuple[float, int]] = []
-    for value in values:
-        pools.append((float(value), 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (a, n), (b, m) = pools[-2:]
-            pools[-2:] = [((a * n + b * m) / (n + m), n + m)]
-    return np.concatenate([[mean] * count for mean, count in pools])
+    return seqs, contexts, decode.seconds[order].reshape(len(seqs), len(contexts))
 
 
 def _decode_seconds(table: IterationTable, rows: Rows) -> Floats:

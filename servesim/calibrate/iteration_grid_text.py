@@ -44,10 +44,18 @@ that is smooth where the measured kernels are not would add to theirs:
 
     T = D(decode_seqs, S) + r(p, decode_seqs) * A(p) + c(p) * (prefill_pairs - 512.5 p)
 
-D joins the decode rows by straight lines in batch and context. It may fall neither with the batch nor with the context:
-where single operators do (an all-reduce that is slower for 16 sequences than for 64), they are levelled (pool adjacent
-violators). A is what prefill adds, r how much of it beside a batch, c the seconds per pair. In sample a table errs by
-nearly nothing; held back, a slice is interpolated between its neighbours, which is no better than the form.
+D joins the decode rows by straight lines in batch and context. A is what prefill adds, r how much of it beside a batch,
+c the seconds per pair. In sample a table errs by nearly nothing; held back, a slice is interpolated between its
+neighbours, which is no better than the form.
+
+The rows are *levelled* first, and the errors below are against levelled rows: quirks of single operators at the
+points of the grid, which whole runs do not show, are taken out by three rules. Decoding fewer or shorter sequences
+takes no longer (in the data an all-reduce is slower for 16 sequences than for 64). In a dense model decode time is
+convex in the batch. A prefill adds to a decoding batch at most what it takes by itself: FP8 matrix multiplications of
+dense models take 1.5 to 2.5 times as long for 1,025 tokens as for 1,024 in the data, and every mixed row lies just
+past a power of two, while real batches lie anywhere between. Measured runs decided this: levelled, the median error
+of mean TTFT of Llama-3.1-70B on H200 falls from 7.4 to 2.8 %. The form of the wide grid pays for such steps with
+`padded`; no measured run could tell whether it pays too much.
 
 ## How the error is measured
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from servesim.calibrate.iteration_grid_fit import Rows
+from servesim.calibrate.iteration_grid_level import levelled
 from servesim.calibrate.iteration_grid_table import held_back_table, predict_table, table_of
 from servesim.catalog.calibrations import calibrations, read_key
 from servesim.errors import InputError
@@ -64,9 +65,41 @@ def test_a_slice_held_back_is_not_known_to_the_table() -> None:
     assert errors["interior"]["decode"].max() > 0.1
 
 
-def test_a_falling_decode_time_is_levelled() -> None:
-    table = table_of(rows(lambda p, isl, b, c: truth_s(p, isl, b, c) - 0.001 * (c == 1024) * (p == 0)))
-    assert all(low <= high for row in table.decode_s for low, high in itertools.pairwise(row))
+def quirky_s(prefill: float, prompt: float, batch: float, context: float) -> float:
+    """The same machine with a slow all-reduce at 32 sequences and a slow kernel just past 2048 tokens."""
+    bump = 0.003 * (batch == 32 and not prefill) - 0.001 * (context == 1024 and not prefill)
+    return truth_s(prefill, prompt, batch, context) + bump + 0.04 * (prefill == 2048 and batch > 0)
+
+
+def test_quirks_of_single_operators_are_levelled() -> None:
+    level, truth = levelled(rows(quirky_s), dense=True), rows()
+    assert (level.seconds <= rows(quirky_s).seconds + 1e-12).all()
+    decode, mixed = level.kind == "decode", level.kind == "mixed"
+    # What is left of each: context 1024 cannot be told from a slower 16, and prefill is added as the table joins it.
+    assert np.abs(level.seconds[decode] - truth.seconds[decode]).max() <= 0.00101
+    assert (level.seconds[mixed] / truth.seconds[mixed] - 1.0).max() < 0.02
+    assert (rows(quirky_s).seconds[mixed] / truth.seconds[mixed] - 1.0).max() > 0.5
+
+
+def test_a_levelled_grid_never_takes_longer_for_less() -> None:
+    level = levelled(rows(quirky_s), dense=False)
+    table = table_of(level)
+    for grid in (table.decode_s, list(zip(*table.decode_s, strict=True))):
+        assert all(low <= high for row in grid for low, high in itertools.pairwise(row))
+    assert np.max(table.mixed_ratio) <= 1.001
+
+
+def test_levelling_leaves_alone_what_obeys_the_rules() -> None:
+    for dense in (True, False):
+        again = levelled(rows(), dense)
+        assert again.seconds == pytest.approx(rows().seconds, rel=0.003)
+
+
+def test_only_dense_models_are_taken_to_be_convex() -> None:
+    experts = rows(lambda p, isl, b, c: truth_s(p, isl, b, c) + 0.004 * (1.0 - 0.97**b) * (p == 0))
+    decode = experts.kind == "decode"
+    assert levelled(experts, dense=False).seconds[decode] == pytest.approx(experts.seconds[decode])
+    assert (levelled(experts, dense=True).seconds[decode] < experts.seconds[decode] - 1e-3).any()
 
 
 def test_rows_off_the_grid_are_refused() -> None:
@@ -101,11 +134,25 @@ def test_corrections_shift_stretch_and_bound() -> None:
     time = AdjustedIterationTime(plain, Adjustment(0.001, 2.0, 0.05))
     for batch, context in ((1, 100), (32, 50_000)):
         base_s, slope_s, limit = plain.decode_line(batch, context)
-        assert time.decode_line(batch, context) == (base_s + 0.001, slope_s, limit)
+        assert time.decode_line(batch, context) == pytest.approx((base_s + 0.001, slope_s, limit))
         decode_s = base_s + slope_s * context
         added_s = plain.mixed_s(batch, context, 1, 4096, 4096 * 4097 // 2) - decode_s
         assert time.mixed_s(batch, context, 1, 4096, 4096 * 4097 // 2) == pytest.approx(decode_s + 2 * added_s + 0.001)
         assert time.mixed_s(batch, context, 1, 16, 136) == 0.05
+    # The context's share is turned about the empty batch, the batch's about a batch of one.
+    turned = AdjustedIterationTime(plain, Adjustment(context_factor=1.5, batch_factor=0.5))
+    for batch, context in ((1, 100), (32, 50_000), (128, 600_000)):
+        idle_s, empty_s = (line[0] + line[1] for line in (plain.decode_line(1, 1), plain.decode_line(batch, 1)))
+        base_s, slope_s, limit = plain.decode_line(batch, context)
+        wanted_s = idle_s + 0.5 * (empty_s - idle_s) + 1.5 * (base_s + slope_s * context - empty_s)
+        base_s, slope_s, as_far = turned.decode_line(batch, context)
+        assert base_s + slope_s * context == pytest.approx(wanted_s, rel=1e-4)
+        assert as_far == limit
+        added_s = plain.mixed_s(batch, context, 1, 4096, 4096 * 4097 // 2) - sum(
+            x * y for x, y in zip(plain.decode_line(batch, context), (1, context), strict=False)
+        )
+        assert turned.mixed_s(batch, context, 1, 4096, 4096 * 4097 // 2) == pytest.approx(wanted_s + added_s, rel=1e-4)
+    sanity.check_lines_meet(turned)
     # However much is taken away, something is left.
     assert AdjustedIterationTime(plain, Adjustment(-1.0)).decode_line(1, 0)[0] > 0
 
