@@ -38,11 +38,27 @@ class RunErrors(Spec):
 class Fitted(Spec):
     """The parameters tuned, under the names of the engine settings they are defaults of."""
 
-    iteration_time_per_layer_s: float = 0.0
     communication_time_per_layer_s: float = 0.0
     prefill_factor: PositiveFloat = 1.0
     prefill_floor_per_layer_s: NonNegativeFloat = 0.0
-    admission_time_s: NonNegativeFloat = 0.0
+
+
+class EngineWide(Spec):
+    """Corrections that are the same for all deployments of an engine: round numbers, chosen once on the runs of all."""
+
+    context_factor: PositiveFloat = Field(1.0, description="on what the context adds to an iteration")
+    expert_batch_factor: PositiveFloat = Field(1.0, description="on what further sequences add, in mixtures of experts")
+    nvfp4_time_per_layer_s: NonNegativeFloat = Field(0.0, description="per iteration: bringing activations into NVFP4")
+    admission_time_per_token_s: NonNegativeFloat = Field(0.0, description="per prompt token: receiving, tokenisation")
+
+    def settings(self, experts: bool, quantization: str | None) -> dict[str, float]:
+        """Return the engine settings that these are defaults of, for a model with or without experts."""
+        return {
+            "context_factor": self.context_factor,
+            "batch_factor": self.expert_batch_factor if experts else 1.0,
+            "iteration_time_per_layer_s": self.nvfp4_time_per_layer_s if quantization == "nvfp4" else 0.0,
+            "admission_time_per_token_s": self.admission_time_per_token_s,
+        }
 
 
 class FittedDeployment(Spec):
@@ -63,6 +79,7 @@ class FittedDeployment(Spec):
     model: str | None = None
     kind: ModelKind | None = None
     fitted: Fitted
+    engine_wide: EngineWide
     spread: dict[str, float]
     source: str
     input_sha256: str

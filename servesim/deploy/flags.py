@@ -107,6 +107,8 @@ ASSUMPTIONS = frozenset(
         "communication_time_per_layer_s",
         "prefill_factor",
         "prefill_floor_per_layer_s",
+        "context_factor",
+        "batch_factor",
     }
 )
 

@@ -191,8 +191,8 @@ def _settings(
         num_gpu_blocks=num_gpu_blocks if num_gpu_blocks == UNLIMITED_BLOCKS else num_gpu_blocks * ranks,
         host_time_s=engine.host_time_s or 0.0,
         host_time_per_seq_s=engine.host_time_per_seq_s,
-        admission_time_s=engine.admission_time_s or 0.0,
-        admission_time_per_token_s=engine.admission_time_per_token_s,
+        admission_time_s=engine.admission_time_s,
+        admission_time_per_token_s=engine.admission_time_per_token_s or 0.0,
         guaranteed_no_evict=engine.capacity_scheduler_policy == "guaranteed_no_evict",
         batch_wait_timeout_iters=engine.batch_wait_timeout_iters,
         batch_wait_tokens=engine.batch_wait_max_tokens_ratio * max_tokens * ranks,
@@ -210,7 +210,13 @@ def _as_run(times: IterationTime, engine: ContinuousBatching, model: catalog.Mod
     layers = 0 if model is None else model.layers
     gpus = engine.tensor_parallel_size * engine.data_parallel_size
     every_s, further_s, floor_s = (layers * seconds for seconds in given.values())
-    adjustment = Adjustment(every_s + (gpus - 1) * further_s, engine.prefill_factor or 1.0, floor_s)
+    adjustment = Adjustment(
+        iteration_s=every_s + (gpus - 1) * further_s,
+        prefill_factor=engine.prefill_factor or 1.0,
+        prefill_floor_s=floor_s,
+        context_factor=engine.context_factor or 1.0,
+        batch_factor=engine.batch_factor or 1.0,
+    )
     return times if adjustment == Adjustment() else AdjustedIterationTime(times, adjustment)
 
 

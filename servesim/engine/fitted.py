@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from servesim.catalog.deployments import Fitted, FittedDeployment, fitted_deployment
+from servesim.catalog.deployments import EngineWide, Fitted, FittedDeployment, fitted_deployment
 from servesim.catalog.gpu import same_speed
 from servesim.catalog.model import same_shape
 from servesim.engine.base import Site
@@ -24,16 +24,17 @@ FITTED_TABLES = "aiconfigurator"
 def fitted(engine: ContinuousBatching, site: Site, origin: Origin) -> tuple[FittedDeployment | None, dict[str, Any]]:
     """Return the catalog's entry for the deployment, if its times are the catalog's, and the settings to fill in.
 
-    Settings that are given stay. A host time that is given, or that the calibration knows, stands instead of the fitted
-    time per layer.
+    Settings that are given stay. A host time that is given, or that the calibration knows, stands instead of the time
+    per layer.
     """
     host_s = origin.facts.get("host_iteration_s")
     known = _known(site)
     pooled = known is not None and (known.gpu is None or known.model is None)
     if pooled and not str(origin.facts.get("source", "")).startswith(FITTED_TABLES):
         known = None
-    values = Fitted() if known is None else known.fitted
-    fields: dict[str, Any] = values.model_dump()
+    values, wide = (Fitted(), EngineWide()) if known is None else (known.fitted, known.engine_wide)
+    experts = site.model is not None and site.model.experts > 0
+    fields: dict[str, Any] = {**values.model_dump(), **wide.settings(experts, engine.quantization)}
     if engine.host_time_s is not None or engine.host_time_per_seq_s or host_s:
         fields["iteration_time_per_layer_s"] = 0.0
     fields["host_time_s"] = float(host_s or 0.0)

@@ -97,7 +97,7 @@ class ContinuousBatching(EngineSpec):
         None,
         ge=-0.01,
         le=0.01,
-        description="added to every iteration per layer: launch gaps, or fusion if negative; null: as fitted to runs",
+        description="added to every iteration per layer: launch gaps, or fusion if negative; null: as of the engine",
     )
     communication_time_per_layer_s: float | None = Field(
         None,
@@ -112,13 +112,23 @@ class ContinuousBatching(EngineSpec):
         None,
         description="least time per layer of an iteration with prefill (launching kernels); null: as fitted, else 0",
     )
-    host_time_per_seq_s: Seconds = Field(0.0, description="host time per sequence in the batch and iteration")
-    admission_time_s: Seconds | None = Field(
-        None,
-        description="latency per request before it is queued (front end, tokenisation), decoding goes on; null: as "
-        "fitted to runs, else 0",
+    context_factor: float | None = Field(
+        None, gt=0, le=10, description="factor on what the context adds to an iteration; null: as of the engine, else 1"
     )
-    admission_time_per_token_s: Seconds = Field(0.0, description="the same per prompt token")
+    batch_factor: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="factor on what decoding sequences after the first add to an iteration, their context apart; null: "
+        "as of the engine, else 1",
+    )
+    host_time_per_seq_s: Seconds = Field(0.0, description="host time per sequence in the batch and iteration")
+    admission_time_s: Seconds = Field(
+        0.0, description="latency per request before it is queued (front end, tokenisation), decoding goes on"
+    )
+    admission_time_per_token_s: Seconds | None = Field(
+        None, description="the same per prompt token; null: as of the engine, else 0"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

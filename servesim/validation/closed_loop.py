@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from servesim.catalog import model
@@ -25,6 +26,7 @@ from servesim.validation.book import Section
 SHORTEST = 0.8
 REQUESTS_PER_CLIENT = 10
 MEAN_LENGTH = (1.0 + SHORTEST) / 2.0
+LEAST_REQUESTS = 320  # in all replays of a run: mean TTFT of 40 requests scatters by several percent with their lengths
 _PARALLELISM = {
     "tensor_parallel_size": ("true_tp", "tp_size"),
     "data_parallel_size": ("true_attention_dp", "attention_dp_size"),
@@ -206,11 +208,26 @@ def saturates(loop: Loop, plan: ContinuousPlan) -> bool:
 def replay_loop(loop: Loop, without_start: bool = False, **settings: Any) -> Replayed:
     """Return what the simulator says of the run; InputError if it has no service times for it.
 
+    Small runs are averaged over several seeds (`replays_of`): the lengths that the measurement drew are not known.
     `without_start` leaves the first request of every client out of the means, which the measurement does not.
     """
     scenario = scenario_of(loop, **settings)
     plan = resolve(scenario).pools[0].plan
     assert isinstance(plan, ContinuousPlan)
+    means = [
+        _means(loop, scenario.model_copy(update={"seed": seed}), without_start) for seed in range(replays_of(loop))
+    ]
+    ttft_s, tpot_s, e2e_s = np.mean(means, axis=0).tolist()
+    return Replayed(loop, ttft_s, tpot_s, e2e_s, saturates(loop, plan))
+
+
+def replays_of(loop: Loop) -> int:
+    """Return how many replays of a run it takes to see LEAST_REQUESTS requests."""
+    return -(-LEAST_REQUESTS // (REQUESTS_PER_CLIENT * loop.clients))
+
+
+def _means(loop: Loop, scenario: Scenario, without_start: bool) -> tuple[float, float, float]:
+    """Return mean TTFT, TPOT and E2E in seconds of one replay."""
     requests = simulate(scenario).requests
     done = requests[requests["outcome"] == "completed"].sort_values("request_id")
     if done.empty:
@@ -219,7 +236,7 @@ def replay_loop(loop: Loop, without_start: bool = False, **settings: Any) -> Rep
         done = done.iloc[loop.clients :]
     ttft_s, e2e_s = done["ttft_s"].to_numpy(float), done["e2e_s"].to_numpy(float)
     tpot_s = (e2e_s - ttft_s) / (done["output_tokens"].to_numpy(float) - 1.0)
-    return Replayed(loop, float(ttft_s.mean()), float(tpot_s.mean()), float(e2e_s.mean()), saturates(loop, plan))
+    return float(ttft_s.mean()), float(tpot_s.mean()), float(e2e_s.mean())
 
 
 def replay_all(loops: Sequence[Loop], **settings: Any) -> Iterator[Replayed | tuple[Loop, str]]:

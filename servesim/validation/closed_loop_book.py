@@ -32,12 +32,17 @@ has its answer, all starting at once and counted in the mean; about ten requests
 settings; iteration times are the operator database's for that very deployment, KV blocks follow from the GPU's
 memory. E2E measured is TTFT + TPOT * (mean output length - 1).
 
-Three numbers per engine, GPU and model are tuned on these rows by
-`python -m servesim.validation.closed_loop_catalog` and stored in `servesim/catalog/deployments`, where every
-scenario finds them: time per layer for each further GPU, a factor on prefill, and the least time per layer of an
-iteration with prefill. A GPU of which no run was seen gets the medians of its engine, of the prefill numbers those of
-the same model where two GPUs have it, else those of models of its kind (dense, or mixtures of experts) where two GPUs
-have one.
+Three numbers per engine, GPU and model are tuned on these rows by `python -m
+servesim.validation.closed_loop_catalog` and stored in `servesim/catalog/deployments`, where every scenario finds
+them: time per layer for each further GPU, a factor on prefill, and the least time per layer of an iteration with
+prefill. The same for all deployments of an engine, as round numbers that were chosen once on the same rows: what
+the context adds to an iteration counts 1.3 times (contexts of one batch differ, operators were timed on equal
+ones), what further sequences add in a mixture of experts 0.85 times (requests wake fewer experts than tokens dealt
+out at random), receiving a prompt takes 2 µs per token, and under vLLM NVFP4 takes 10 µs per layer and iteration
+(activations are quantised by kernels of their own). The operator tables are levelled (docs/calibration.md). Runs of
+few requests are replayed with several seeds. A GPU of which no run was seen gets the medians of its engine, of the
+prefill numbers those of the same model where two GPUs have it, else those of models of its kind (dense, or mixtures
+of experts) where two GPUs have one.
 
 Errors are |simulated / measured - 1|, median (90th percentile), in percent. What is left out is replayed with what the
 rest says of it, and nothing of it has reached the rest. Single runs are left out to first order around the whole fit

@@ -21,7 +21,7 @@ from servesim.validation.closed_loop_study import (
     refits,
     run_left_out,
 )
-from servesim.validation.closed_loop_subject import NAMES, Floats, measured
+from servesim.validation.closed_loop_subject import ENGINE_WIDE, NAMES, Floats, measured
 
 SOURCE = "closed-loop runs of aiconfigurator 0.12.0 (Apache-2.0)"
 
@@ -136,6 +136,7 @@ def _entry(
             "schema_version": 1,
             **place,
             "fitted": {name: _short(value) for name, value in zip(NAMES, values, strict=True)},
+            "engine_wide": ENGINE_WIDE[place["backend"]],
             "spread": _spread(scatter),
             "source": SOURCE,
             "input_sha256": digest,

@@ -15,9 +15,9 @@ from scipy.optimize import least_squares  # type: ignore[import-untyped]
 from servesim.validation.closed_loop import Loop
 from servesim.validation.closed_loop_subject import LEAST, NAMES, SCALE, START, Floats, measured, subject
 
-WEIGHT_TTFT = 0.7  # repeats of one configuration scatter in TTFT by several times as much as in TPOT
-OUTLIER = 0.03
-SHRINKAGE = 0.02  # residual of a value one SCALE away from the prior
+WEIGHT_TTFT = 1.4
+OUTLIER = 0.01
+SHRINKAGE = 0.03  # residual of a value one SCALE away from the prior
 STEPS = 5
 
 
@@ -52,7 +52,8 @@ class Line:
 
         start = np.maximum(self.at / SCALE, LEAST / SCALE + 1e-6)
         found = least_squares(parts, start, loss="soft_l1", f_scale=OUTLIER, bounds=(LEAST / SCALE - 1e-9, np.inf))
-        return np.asarray(found.x * SCALE, dtype=np.float64)
+        result: Floats = np.maximum(found.x * SCALE, LEAST)
+        return result
 
 
 def line_of(loops: list[Loop], start: Floats = START, prior: Floats | None = None) -> Line:

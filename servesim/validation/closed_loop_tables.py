@@ -31,7 +31,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
         "communication_time_per_layer_s": 0.0,
         "prefill_factor": 1.0,
         "prefill_floor_per_layer_s": 0.0,
-        "admission_time_s": 0.0,
+        "context_factor": 1.0,
+        "batch_factor": 1.0,
+        "admission_time_per_token_s": 0.0,
     },
 }
 EVERY = 4  # of the runs, for what is left out one at a time

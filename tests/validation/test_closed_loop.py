@@ -103,6 +103,19 @@ def test_every_scenario_of_a_fitted_deployment_has_its_values() -> None:
     assert by_hand.prefill_floor_per_layer_s == known.fitted.prefill_floor_per_layer_s
 
 
+def test_what_holds_engine_wide_depends_on_experts_and_format() -> None:
+    known = fitted_deployment("vllm", "b200_sxm", "llama-3.1-70b")
+    assert known is not None
+    wide = known.engine_wide
+    assert all(entry.engine_wide == wide for entry in fitted_deployments() if entry.backend == "vllm")
+    dense, four_bit, experts = wide.settings(False, "fp8"), wide.settings(False, "nvfp4"), wide.settings(True, "fp8")
+    assert (dense["batch_factor"], experts["batch_factor"]) == (1.0, wide.expert_batch_factor)
+    assert (dense["iteration_time_per_layer_s"], four_bit["iteration_time_per_layer_s"]) == (0.0, 1e-5)
+    engine = resolve(scenario_of(loop())).pools[0].spec.engine
+    assert {name: getattr(engine, name) for name in dense} == dense
+    assert resolve(scenario_of(loop(), context_factor=2.0)).pools[0].spec.engine.context_factor == 2.0
+
+
 def test_a_gpu_and_model_never_seen_get_their_engines_medians() -> None:
     pooled = fitted_deployment("vllm", "a100_sxm", "qwen3-8b")
     assert pooled is not None
