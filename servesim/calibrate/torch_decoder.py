@@ -21,6 +21,8 @@ from transformers.modeling_utils import AttentionInterface
 from servesim.calibrate.torch_device import DTYPES, Device, memory_errors, quantize
 from servesim.calibrate.torch_measure import OutOfMemory
 from servesim.calibrate.torch_points import IterationPoint
+from servesim.calibrate.torch_ranks import ALONE, Ranks
+from servesim.calibrate.torch_shard import sharded
 from servesim.calibrate.torch_subjects import Subject
 from servesim.errors import InputError
 
@@ -36,8 +38,9 @@ class KvCache:
         self.tokens = tokens
         self._per_token = kv_heads * head_dim
         self._heads, self._dim = kv_heads, head_dim
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+        with memory_errors():
+            self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+            self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
 
     def seen(self, layer: int, first_token: int, seqs: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values of `seqs` sequences with room for `length` tokens, each (seqs, heads, length, dim)."""
@@ -138,10 +141,17 @@ def _attention(
 
 
 class Decoder:
-    """A decoder with random weights on a device, and a KV cache of so many tokens."""
+    """A decoder with random weights on a device, or this rank's part of it, and a KV cache of so many tokens."""
 
     def __init__(
-        self, subject: Subject, device: Device, dtype: str, quantization: str | None, compiled: bool, kv_tokens: int
+        self,
+        subject: Subject,
+        device: Device,
+        dtype: str,
+        quantization: str | None,
+        compiled: bool,
+        kv_tokens: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         entry = subject.entry
         if entry is None:
@@ -149,27 +159,36 @@ class Decoder:
         AttentionInterface.register(ATTENTION, _attention)
         self.device, self.entry = device, entry
         number = getattr(torch, DTYPES[dtype])
-        torch.manual_seed(0)
-        with memory_errors(), torch.device(device.kind):
-            self.model = AutoModelForCausalLM.from_config(
-                _config(subject), dtype=number, attn_implementation=ATTENTION
-            ).eval()
+        self.model = ranks.fit(lambda: _model(_config(subject), number, entry.kv_heads, device, ranks))
         if quantization is not None:
             quantize(self.model, quantization)
         self._body = torch.compile(self.model.model, dynamic=True) if compiled else self.model.model
-        width = torch.finfo(number).bits // 8
-        per_token = 2 * entry.layers * entry.kv_heads * entry.head_dim * width
-        tokens = min(kv_tokens, device.memory_for_kv() // per_token)
+        kv_heads = max(1, entry.kv_heads // ranks.size)
+        per_token = 2 * entry.layers * kv_heads * entry.head_dim * (torch.finfo(number).bits // 8)
+        tokens = min(kv_tokens, int(ranks.smallest(device.memory_for_kv(ranks.size))) // per_token)
         if tokens < 2:
             raise OutOfMemory
-        with memory_errors():
-            self.cache = KvCache(entry.layers, entry.kv_heads, entry.head_dim, tokens, number, device.kind)
+        self.cache = ranks.fit(lambda: KvCache(entry.layers, kv_heads, entry.head_dim, tokens, number, device.kind))
 
     def step(self, ids: torch.Tensor, positions: torch.Tensor, emit: torch.Tensor, flat: FlatBatch) -> torch.Tensor:
         """Return the next token of each row in `emit`: embedding, all layers, output head and the greedy choice."""
         hidden = self._body(input_ids=ids, position_ids=positions, use_cache=False, flat=flat).last_hidden_state
         token: torch.Tensor = self.model.lm_head(hidden[0, emit]).argmax(-1)
         return token
+
+
+def _model(config: Any, number: torch.dtype, kv_heads: int, device: Device, ranks: Ranks) -> Any:
+    """Return the model with random weights, or this rank's part of it."""
+
+    def build() -> Any:
+        return AutoModelForCausalLM.from_config(config, dtype=number, attn_implementation=ATTENTION).eval()
+
+    torch.manual_seed(0)
+    with memory_errors():
+        if ranks.size > 1:
+            return sharded(build, kv_heads, ranks)
+        with torch.device(device.kind):
+            return build()
 
 
 def _config(subject: Subject) -> Any:

@@ -65,14 +65,23 @@ class Device:
         known = {folded(alias): one for one in gpus() for alias in (one, *gpu(one).aliases)}
         return known.get(folded(reported), _slug(reported))
 
-    def memory_for_kv(self) -> int:
-        """Return the bytes a KV cache may take now: 85 % of a GPU's free memory, or half of this machine's."""
+    def use(self) -> None:
+        """Set this process up to compute on it."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+
+    def memory_for_kv(self, processes: int = 1) -> int:
+        """Return the bytes a KV cache may take now: 85 % of a GPU's free memory, or half of this machine's.
+
+        The machine's memory is shared by `processes` alike; each of them has a GPU of its own.
+        """
         import torch
 
         if self.is_cuda:
             torch.cuda.empty_cache()
             return int(0.85 * torch.cuda.mem_get_info()[0])
-        return _available_bytes() // 2
+        return _available_bytes() // (2 * processes)
 
     def timer(self) -> Callable[[Callable[[], Any]], float]:
         """Return what runs a function once and returns the seconds it took on this device."""
@@ -100,8 +109,11 @@ class Device:
         return f"torch {torch.__version__}{cuda}, transformers {transformers.__version__}"
 
 
-def device_of(kind: str, threads: int | None, clock: Clock) -> Device:
-    """Return the device asked for (auto, cuda, cpu); InputError where it is not there or cannot be timed so."""
+def device_of(kind: str, threads: int | None, clock: Clock, ranks: int = 1) -> Device:
+    """Return the device asked for (auto, cuda, cpu); InputError where it is not there or cannot be timed so.
+
+    `ranks` processes have one each: a GPU, or their part of the processor's threads.
+    """
     require("torch", "transformers")
     import torch
 
@@ -110,9 +122,16 @@ def device_of(kind: str, threads: int | None, clock: Clock) -> Device:
     on_cuda = kind != "cpu" and torch.cuda.is_available()
     if clock == "cpu" and (on_cuda or (threads or 1) != 1):
         raise InputError("--clock cpu counts one thread's processor time: it needs --device cpu and --threads 1")
-    count = 1 if clock == "cpu" else threads or torch.get_num_threads()
-    torch.set_num_threads(count)
-    return Device("cuda" if on_cuda else "cpu", count, clock)
+    if clock == "cpu" and ranks > 1:
+        raise InputError("--clock cpu counts no time in which one rank waits for another: --tp needs --clock wall")
+    if on_cuda and ranks > torch.cuda.device_count():
+        raise InputError(
+            f"--tp {ranks}: PyTorch finds {torch.cuda.device_count()} GPU(s) here, and every rank needs one"
+        )
+    count = 1 if clock == "cpu" else threads or max(1, torch.get_num_threads() // ranks)
+    found = Device("cuda" if on_cuda else "cpu", count, clock)
+    found.use()
+    return found
 
 
 def check_precision(device: Device, dtype: str, quantization: str | None) -> None:

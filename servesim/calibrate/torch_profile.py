@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +16,18 @@ from servesim.calibrate.calibration_file import Source, calibration_of, engine_l
 from servesim.calibrate.iteration_fit import LEAST_ITERATIONS, fit_iterations
 from servesim.calibrate.iterations import Iterations
 from servesim.calibrate.terms import choose
-from servesim.calibrate.torch_device import Device, check_precision
-from servesim.calibrate.torch_measure import Backend, Campaign, Measured, OutOfMemory, Repeats, distinct, repeat_scatter
+from servesim.calibrate.torch_device import check_precision
+from servesim.calibrate.torch_measure import Backend, Campaign, Measured, OutOfMemory, distinct, repeat_scatter
+from servesim.calibrate.torch_plan import Outcome, Plan
 from servesim.calibrate.torch_points import BatchPoint, IterationPoint, Limits, batch_points, iteration_points
 from servesim.calibrate.torch_store import RawPoints, limit_of
-from servesim.calibrate.torch_subjects import DECODER, Subject
+from servesim.calibrate.torch_subjects import DECODER
 from servesim.catalog.batch_calibrations import BatchCalibration
 from servesim.catalog.calibrations import Calibration, Key
 from servesim.errors import InputError, ServesimError
+
+if TYPE_CHECKING:
+    from servesim.calibrate.torch_ranks import Ranks
 
 LEAST_ROWS = 8  # of a design on each side of a knot: every row is the median of many runs
 LEAST_SIZES = 3
@@ -33,89 +36,46 @@ _MAX_SEQS, _MAX_CONTEXT, _MAX_PREFILL = (256, 32), (8192, 1024), (8192, 1024)  #
 _MAX_BATCH = (256, 32)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to profile and how: the options of `servesim calibrate torch`."""
-
-    subject: Subject
-    device: Device
-    gpu: str
-    dtype: str
-    quantization: str | None
-    compiled: bool
-    budget_s: float
-    points: int
-    rule: Repeats
-    seed: int
-    max_num_seqs: int | None
-    max_context: int | None
-    max_prefill_tokens: int | None
-    max_batch_size: int | None
-    output: Path
-    picture: Path | None
-    date: str | None
-    resume: bool
-
-    @property
-    def raw_path(self) -> Path:
-        """Where the raw points go: beside the calibration."""
-        return self.output.with_suffix(".points.csv")
-
-    @property
-    def precision(self) -> str:
-        """The number format of the weights."""
-        return self.quantization or self.dtype
-
-    def identity(self) -> dict[str, Any]:
-        """Return what two campaigns must have in common for their points to belong together."""
-        return {
-            "model": self.subject.name, "gpu": self.gpu, "dtype": self.dtype, "quantization": self.quantization,
-            "compile": self.compiled, "item": self.subject.item, "clock": self.device.clock,
-            "threads": self.device.threads, "software": self.device.software(), "seed": self.seed,
-        }  # fmt: skip
-
-    def method(self) -> str:
-        """Return how it was measured, for the file."""
-        clock = "CUDA events" if self.device.is_cuda else (
-            "wall clock" if self.device.clock == "wall" else "processor time of the one thread"
-        )  # fmt: skip
-        rule = self.rule
-        parts = [
-            f"random weights; {clock}; {rule.warm_up} warm-up runs, then until the 95 % interval of the median lies "
-            f"within {100 * rule.tolerance:g} % or {rule.most} runs or {rule.max_s:g} s; random order",
-            f"threads: {self.device.threads}" if not self.device.is_cuda else "decode as CUDA graphs",
-        ]
-        if self.compiled:
-            parts.append("torch.compile")
-        parts += [f"{name} {value}" for name, value in self.subject.item.items()]
-        return "; ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The calibration made, what to print, and the same as data."""
-
-    entry: Calibration | BatchCalibration
-    text: list[str]
-    facts: dict[str, Any]
-
-
 Progress = Callable[[int, int, Any], None]
+Bar = Callable[[], AbstractContextManager[Progress | None]]
 
 
-def profile(plan: Plan, progress: Progress | None = None) -> Outcome:
-    """Measure and write everything; InputError for what cannot be measured. A batch that does not fit is an answer."""
+def profile(plan: Plan, bar: Bar = nullcontext) -> Outcome | None:
+    """Measure and write everything; InputError for what cannot be measured. A batch that does not fit is an answer.
+
+    `bar` makes what is told of every point; it is made where the measuring is done, which is another process for a
+    model that is split. Returns None in a process that torchrun started, unless it is the first one.
+    """
     check_precision(plan.device, plan.dtype, plan.quantization)
+    if plan.tensor_parallel_size > 1:
+        from servesim.calibrate.torch_ranks import launched
+
+        return launched(plan.tensor_parallel_size, plan.device.kind, _in_rank, plan, bar)
+    with bar() as progress:
+        return _profiled(plan, progress)
+
+
+def _in_rank(ranks: Ranks, plan: Plan, bar: Bar) -> Outcome | None:
+    plan.device.use()
+    plan = replace(plan, ranks=ranks.each(plan.device.name()))
+    with bar() if ranks.rank == 0 else nullcontext() as progress:
+        return _profiled(plan, progress, ranks)
+
+
+def _profiled(plan: Plan, progress: Progress | None, ranks: Ranks | None = None) -> Outcome | None:
     try:
         if plan.subject.task == DECODER:
-            return _profile_decoder(plan, progress)
+            return _profile_decoder(plan, progress, ranks)
         return _profile_batches(plan, progress)
     except OutOfMemory:
-        raise InputError(f"{plan.subject.name} in {plan.precision} does not fit the memory of {plan.gpu}") from None
+        on = f"{plan.tensor_parallel_size} x {plan.gpu}" if plan.ranks else plan.gpu
+        raise InputError(f"{plan.subject.name} in {plan.precision} does not fit the memory of {on}") from None
 
 
-def _profile_decoder(plan: Plan, progress: Progress | None) -> Outcome:
+def _profile_decoder(plan: Plan, progress: Progress | None, ranks: Ranks | None) -> Outcome | None:
     from servesim.calibrate.torch_decoder import Decoder, DecoderBackend
+    from servesim.calibrate.torch_lockstep import follow, leading
+    from servesim.calibrate.torch_ranks import ALONE
 
     entry = plan.subject.entry
     assert entry is not None
@@ -124,12 +84,17 @@ def _profile_decoder(plan: Plan, progress: Progress | None) -> Outcome:
     context = min(plan.max_context or _MAX_CONTEXT[on_cpu], entry.max_context)
     prefill = min(plan.max_prefill_tokens or _MAX_PREFILL[on_cpu], 16 * context)
     wanted = seqs * (context + 1) + prefill + context
-    decoder = Decoder(plan.subject, plan.device, plan.dtype, plan.quantization, plan.compiled, wanted)
+    ranks = ranks or ALONE
+    decoder = Decoder(plan.subject, plan.device, plan.dtype, plan.quantization, plan.compiled, wanted, ranks)
     limits = Limits(seqs, context, prefill, decoder.cache.tokens)
     points = iteration_points(limits, plan.points, plan.seed)
     backend = DecoderBackend(decoder)
-    found, left = measured(plan, IterationPoint, backend, points, _needs_more, progress)
-    notes = [*_notes(found, left), *_memory_notes(found, decoder.cache.tokens, wanted)]
+    if ranks.rank > 0:
+        follow(backend, ranks)
+        return None
+    with leading(backend, ranks) as lead:
+        found, left = measured(plan, IterationPoint, lead, points, _needs_more, progress)
+    notes = [*_notes(found, left), *_memory_notes(found, decoder.cache.tokens, wanted), *_parallel_notes(plan)]
     if backend.without_graph:
         notes.append(f"{len(backend.without_graph)} decode points ran without a CUDA graph: {backend.without_graph[0]}")
     return decoder_outcome(plan, found, notes)
@@ -175,7 +140,8 @@ def decoder_outcome(plan: Plan, found: Sequence[Measured[IterationPoint]], notes
         )
     model = plan.subject.entry
     fitted = fit_iterations(rows, model, choose(rows, model, LEAST_ROWS))
-    key = Key(plan.subject.name, plan.gpu, "torch", 1, plan.precision, plan.dtype)
+    parallel = plan.tensor_parallel_size
+    key = Key(plan.subject.name, plan.gpu, "torch", parallel, plan.precision, plan.dtype)
     source = Source(
         "servesim calibrate torch", plan.device.software(), [plan.raw_path], plan.method(), LICENCE, plan.date
     )
@@ -289,4 +255,16 @@ def _memory_notes(found: Sequence[Measured[IterationPoint]], kv_tokens: int, wan
     if full:
         least = min(point.scheduled_tokens for point in full)
         notes.append(f"{len(full)} points ran out of memory, the smallest with {least} scheduled tokens")
+    return notes
+
+
+def _parallel_notes(plan: Plan) -> list[str]:
+    """Return who shared the model, and what that is worth."""
+    if not plan.ranks:
+        return []
+    notes = [f"tensor parallel over {len(plan.ranks)} ranks: {', '.join(plan.ranks)}"]
+    if not plan.device.is_cuda:
+        notes.append("ranks on one processor speak through gloo and its memory: an example that says nothing of NVLink")
+    elif len(set(plan.ranks)) > 1:
+        notes.append("the ranks' devices differ: the slowest of them was measured")
     return notes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ Examples:
   servesim calibrate torch ./config.json --dtype fp16 --max-num-seqs 64 -o mine.yaml --picture fit.png
   servesim calibrate torch bert-base --prompt-tokens 256 -o encoder.yaml
   servesim calibrate torch llama-3.1-8b -o mine.yaml --resume
+  servesim calibrate torch llama-3.1-70b --tp 4 -o mine.yaml --budget 20m
 
 docs/calibrate-torch.md says what is measured, and how long it takes.
 """
@@ -53,7 +56,9 @@ def duration_s(_ctx: click.Context, _param: click.Parameter, value: str) -> floa
 @click.option("--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), default="bf16", show_default=True)
 @click.option("--quantization", type=click.Choice(["int8", "int4", "fp8"]), help="Weights, with torchao.")
 @click.option("--compile", "compiled", is_flag=True, help="Use torch.compile.")
-@click.option("--tp", type=click.IntRange(1), default=1, show_default=True, help="GPUs that share the model.")
+@click.option(
+    "--tp", type=click.IntRange(1), default=1, show_default=True, help="Ranks that share a decoder, a GPU each."
+)
 @click.option("--max-num-seqs", type=click.IntRange(1, 4096), help="Decoding sequences [256; 32 on a CPU].")
 @click.option("--max-context", type=click.IntRange(2), help="Tokens of context per sequence [8192; 1024].")
 @click.option("--max-prefill-tokens", type=click.IntRange(1), help="Prefill tokens per iteration [8192; 1024].")
@@ -88,8 +93,9 @@ def torch(model: str, style: str, **given: Any) -> None:
     plan = _plan(model, given)
     from servesim.calibrate.torch_profile import profile
 
-    with _progress(enabled=style == "table") as show:
-        outcome = profile(plan, show)
+    outcome = profile(plan, partial(_progress, enabled=style == "table"))
+    if outcome is None:
+        return
     if style == "json":
         click.echo(json.dumps(outcome.facts, indent=2, allow_nan=False))
         return
@@ -102,24 +108,22 @@ def _plan(model: str, given: dict[str, Any]) -> Any:
     """Return the plan that the options describe; everything that can be refused is refused here."""
     from servesim.calibrate.torch_device import check_precision, device_of, require
     from servesim.calibrate.torch_measure import Repeats
-    from servesim.calibrate.torch_profile import Plan
+    from servesim.calibrate.torch_plan import Plan
     from servesim.calibrate.torch_subjects import DECODER, DIFFUSION, subject_of
     from servesim.cli.output import checked_file
     from servesim.errors import InputError
 
-    if given.pop("tp") > 1:
-        raise InputError(
-            "--tp: tensor parallelism is not measured here: Transformers splits a model over GPUs only while it loads "
-            "a stored checkpoint (from_pretrained with tp_plan), and this profile has none. Measure a server of "
-            "several GPUs with servesim calibrate vllm-log"
-        )
+    ranks = given.pop("tp")
     subject = subject_of(model, given.pop("prompt_tokens"), given.pop("output_tokens"))
+    if ranks > 1:
+        _check_split(subject, ranks)
     limits = ("max_num_seqs", "max_context", "max_prefill_tokens")
     wrong = limits if subject.task != DECODER else ("max_batch_size",)
     for name in wrong:
         if given[name] is not None:
             raise InputError(f"--{name.replace('_', '-')} is not for {subject.name}, which is: {subject.task}")
-    force, output, picture = given.pop("force"), given["output"], given["picture"]
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, if it did
+    force, output, picture = given.pop("force") or not is_first, given["output"], given["picture"]
     if output.suffix not in (".yaml", ".yml"):
         raise InputError(f"-o {output}: the calibration is a YAML file; give it that ending")
     for option, file in (("-o", output), ("--picture", picture)):
@@ -129,11 +133,26 @@ def _plan(model: str, given: dict[str, Any]) -> Any:
     if not given["resume"]:
         checked_file(raw, force=force, option="raw points")
     require("torch", "transformers", *(["diffusers"] if subject.task == DIFFUSION else []))
-    device = device_of(given.pop("device"), given.pop("threads"), given.pop("clock"))
+    device = device_of(given.pop("device"), given.pop("threads"), given.pop("clock"), ranks)
     check_precision(device, given["dtype"], given["quantization"])
     rule = Repeats(tolerance=given.pop("tolerance"), max_s=given.pop("max_point"))
     gpu, budget_s = given.pop("gpu") or device.name(), given.pop("budget")
-    return Plan(subject=subject, device=device, gpu=gpu, budget_s=budget_s, rule=rule, **given)
+    return Plan(
+        subject=subject, device=device, gpu=gpu, budget_s=budget_s, rule=rule, tensor_parallel_size=ranks, **given
+    )
+
+
+def _check_split(subject: Any, ranks: int) -> None:
+    """Raise InputError with everything of the model that cannot be divided among so many."""
+    from servesim.calibrate.torch_subjects import DECODER
+    from servesim.engine.deployment_checks import indivisible
+    from servesim.errors import InputError, Problem
+
+    if subject.task != DECODER:
+        raise InputError(f"--tp is for decoders; {subject.name} is: {subject.task}")
+    problems = [Problem(f"--tp: {message}") for message in indivisible(subject.entry, ranks)]
+    if problems:
+        raise InputError(problems)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ def refuse_illegal(deployment: Deployment, pool: str) -> None:
     """Raise InputError with everything that `pool`'s GPU, model and parallelism cannot do together."""
     problems: list[Problem] = []
     if deployment.model is not None:
-        found = _indivisible(deployment.model, deployment.tensor_parallel_size, deployment.expert_parallel)
+        found = indivisible(deployment.model, deployment.tensor_parallel_size, deployment.expert_parallel)
         problems += [Problem(message, f"pools.{pool}.engine.tensor_parallel_size") for message in found]
         if deployment.gpu is not None:
             problems += _missing_units(deployment.gpu, deployment.model, deployment.quantization, pool)
@@ -23,7 +23,7 @@ def refuse_illegal(deployment: Deployment, pool: str) -> None:
         raise InputError(problems)
 
 
-def _indivisible(model: Model, parallel: int, whole_experts: bool) -> Iterator[str]:
+def indivisible(model: Model, parallel: int, whole_experts: bool = False) -> Iterator[str]:
     """Yield what cannot be divided among so many GPUs; the rules are vLLM's."""
     if model.heads % parallel:
         yield f"{parallel} does not divide the {model.heads} attention heads of {model.name}"

@@ -16,8 +16,9 @@ import pytest
 from servesim.calibrate.iteration_fit import fit_iterations
 from servesim.calibrate.terms import Form, choose
 from servesim.calibrate.torch_measure import Campaign, Measured, Repeats
+from servesim.calibrate.torch_plan import Plan
 from servesim.calibrate.torch_points import BatchPoint, IterationPoint, Limits, iteration_points
-from servesim.calibrate.torch_profile import Plan, batch_outcome, decoder_outcome, measured, rows_of
+from servesim.calibrate.torch_profile import batch_outcome, decoder_outcome, measured, rows_of
 from servesim.calibrate.torch_subjects import SHAPES, SMALL_DECODER, fields_of, subject_of
 from servesim.catalog import model, models
 from servesim.catalog.batch_calibrations import read_batch_calibration
