@@ -18,6 +18,9 @@ from servesim.calibrate.torch_clock import Arrival, LiveClock
 from servesim.policies.scheduling.base import Scheduler
 from servesim.request import Request
 
+Progress = Callable[[str, int, int], None]
+"""Told what is being served, and how many of how many requests have ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:

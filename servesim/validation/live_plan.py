@@ -9,7 +9,7 @@ import numpy as np
 from servesim.calibrate.torch_clock import Arrival
 from servesim.calibrate.torch_server import ServerSettings
 from servesim.catalog.calibrations import Key
-from servesim.validation.live import Live, LiveServer, calibrated, validated
+from servesim.validation.live import Live, RealServer, calibrated, validated
 
 CALIBRATION_LOADS = (0.35, 0.8)  # of capacity: rarely more than one request at a time, and a well filled batch
 PREDICTED_LOAD = 0.6
@@ -51,7 +51,7 @@ def burst(traffic: Traffic, settings: ServerSettings, count: int, seed: int) -> 
     return [replace(one, time_s=0.0) for one in drawn]
 
 
-def live(server: LiveServer, seconds: float, key: Key, seed: int = 0) -> Live:
+def live(server: RealServer, seconds: float, key: Key, seed: int = 0) -> Live:
     """Calibrate and validate a server in about `seconds` of traffic.
 
     A burst shows the capacity for the calibration's requests; that for the requests to be predicted is simulated, so
