@@ -7,6 +7,7 @@ through its attention interface, so that every decoder architecture of Transform
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,11 +20,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import AttentionInterface
 
 from servesim.calibrate.torch_device import DTYPES, Device, memory_errors, quantize
+from servesim.calibrate.torch_latent import absorb, attend_latent, is_latent, keep_compressed
 from servesim.calibrate.torch_measure import OutOfMemory
 from servesim.calibrate.torch_points import IterationPoint
 from servesim.calibrate.torch_ranks import ALONE, Ranks
 from servesim.calibrate.torch_shard import sharded
 from servesim.calibrate.torch_subjects import Subject
+from servesim.catalog import Model
 from servesim.errors import InputError
 
 ATTENTION = "servesim_flat"
@@ -31,22 +34,32 @@ _GRAPH_WARM_UP = 3
 
 
 class KvCache:
-    """Keys and values of all layers in one pool of tokens; a part of it is seen as equal sequences."""
+    """Keys and values of all layers in one pool of tokens; a part of it is seen as equal sequences.
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, tokens: int, dtype: torch.dtype, device: str) -> None:
-        shape = (tokens * kv_heads * head_dim,)
+    Of a model with latent attention it holds one vector per token instead.
+    """
+
+    def __init__(self, entry: Model, ranks: int, tokens: int, dtype: torch.dtype, device: str) -> None:
+        self._heads, self._dim, kinds = _cached(entry, ranks)
+        self._per_token = self._heads * self._dim
         self.tokens = tokens
-        self._per_token = kv_heads * head_dim
-        self._heads, self._dim = kv_heads, head_dim
         with memory_errors():
-            self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
-            self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+            self._kept = [
+                [torch.zeros(tokens * self._per_token, dtype=dtype, device=device) for _ in range(entry.layers)]
+                for _ in range(kinds)
+            ]
 
-    def seen(self, layer: int, first_token: int, seqs: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return keys and values of `seqs` sequences with room for `length` tokens, each (seqs, heads, length, dim)."""
+    def seen(self, layer: int, first_token: int, seqs: int, length: int) -> list[torch.Tensor]:
+        """Return keys and values (or what is kept) of `seqs` sequences, each (seqs, heads, length, dim)."""
         part = slice(first_token * self._per_token, (first_token + seqs * length) * self._per_token)
-        shape = (seqs, self._heads, length, self._dim)
-        return self._keys[layer][part].view(shape), self._values[layer][part].view(shape)
+        return [kept[layer][part].view(seqs, self._heads, length, self._dim) for kept in self._kept]
+
+
+def _cached(entry: Model, ranks: int) -> tuple[int, int, int]:
+    """Return (heads, their width, how many such tensors) of what a rank caches of a token in a layer."""
+    if entry.latent is not None:
+        return 1, entry.latent.kv_lora_rank + entry.latent.qk_rope_head_dim, 1
+    return max(1, entry.kv_heads // ranks), entry.head_dim, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +89,26 @@ class FlatBatch:
     groups: Sequence[Group]
 
     def attend(
-        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None, window: int | None
+        self, module: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None, window: int | None
     ) -> torch.Tensor:
         """Return attention of `q` (heads, tokens, dim) as (tokens, heads, dim), with `k` and `v` put into the cache."""
         found, first = [], 0
         for group in self.groups:
             rows = slice(first, first + group.rows)
             first += group.rows
-            keys, values = self.cache.seen(layer, group.first_token, group.seqs, group.length)
+            kept = self.cache.seen(int(module.layer_idx), group.first_token, group.seqs, group.length)
             end = group.before + group.new
-            keys[:, :, group.before : end] = _by_sequence(k[:, rows], group)
-            values[:, :, group.before : end] = _by_sequence(v[:, rows], group)
+            for place, one in zip(kept, (k, v), strict=False):
+                place[:, :, group.before : end] = _by_sequence(one[:, rows], group)
             low = 0 if window is None else max(0, group.before + 1 - window)
-            seen = keys[:, :, low:end], values[:, :, low:end]
+            seen = [place[:, :, low:end] for place in kept]
             more = _causal(group.new, end - low, window, q.device.type)
-            out = functional.scaled_dot_product_attention(
-                _by_sequence(q[:, rows], group), *seen, scale=scale, enable_gqa=True, **more
-            )
+            query = _by_sequence(q[:, rows], group)
+            if is_latent(module):
+                out = attend_latent(module, query, seen[0], scale, more)
+            else:
+                keys, values = seen
+                out = functional.scaled_dot_product_attention(query, keys, values, scale=scale, enable_gqa=True, **more)
             found.append(out.transpose(1, 2).reshape(group.rows, q.shape[0], -1))
         return found[0] if len(found) == 1 else torch.cat(found)
 
@@ -136,7 +152,7 @@ def _attention(
     """Attend as `flat` says. What only changes values, such as sinks and soft caps, is left out: weights are random."""
     if flat is None:
         raise TypeError("the model was called without its batch")
-    out = flat.attend(int(module.layer_idx), query[0], key[0], value[0], scaling, sliding_window)
+    out = flat.attend(module, query[0], key[0], value[0], scaling, sliding_window)
     return out[None], None
 
 
@@ -162,13 +178,13 @@ class Decoder:
         self.model = ranks.fit(lambda: _model(_config(subject), number, entry.kv_heads, device, ranks))
         if quantization is not None:
             quantize(self.model, quantization)
+        ranks.fit(lambda: absorb(self.model))
         self._body = torch.compile(self.model.model, dynamic=True) if compiled else self.model.model
-        kv_heads = max(1, entry.kv_heads // ranks.size)
-        per_token = 2 * entry.layers * kv_heads * entry.head_dim * (torch.finfo(number).bits // 8)
+        per_token = entry.layers * math.prod(_cached(entry, ranks.size)) * (torch.finfo(number).bits // 8)
         tokens = min(kv_tokens, int(ranks.smallest(device.memory_for_kv(ranks.size))) // per_token)
         if tokens < 2:
             raise OutOfMemory
-        self.cache = ranks.fit(lambda: KvCache(entry.layers, kv_heads, entry.head_dim, tokens, number, device.kind))
+        self.cache = ranks.fit(lambda: KvCache(entry, ranks.size, tokens, number, device.kind))
 
     def step(self, ids: torch.Tensor, positions: torch.Tensor, emit: torch.Tensor, flat: FlatBatch) -> torch.Tensor:
         """Return the next token of each row in `emit`: embedding, all layers, output head and the greedy choice."""
@@ -181,7 +197,9 @@ def _model(config: Any, number: torch.dtype, kv_heads: int, device: Device, rank
     """Return the model with random weights, or this rank's part of it."""
 
     def build() -> Any:
-        return AutoModelForCausalLM.from_config(config, dtype=number, attn_implementation=ATTENTION).eval()
+        model = AutoModelForCausalLM.from_config(config, dtype=number, attn_implementation=ATTENTION).eval()
+        keep_compressed(model)
+        return model
 
     torch.manual_seed(0)
     with memory_errors():

@@ -17,7 +17,10 @@ from torch import nn
 from servesim.calibrate.torch_ranks import Ranks
 from servesim.errors import InputError
 
-_WHOLE = ("replicated_with_grad_allreduce", "replicate")  # styles of what every rank keeps
+_WHOLE = ("replicated_with_grad_allreduce", "replicate", "mla_kv_a_proj")  # styles of what every rank keeps
+_LATENT = {f"layers.*.self_attn.{name}": "colwise" for name in ("q_proj", "q_b_proj", "kv_b_proj")}
+_ATTENTION = {"deepseek_v3": {**_LATENT, "layers.*.self_attn.o_proj": "rowwise"}}
+"""Of architectures whose own plan splits only the feed-forward: as Transformers splits DeepSeek-V2."""
 _SPREAD = 0.02
 Plan = dict[str, str]
 
@@ -72,6 +75,7 @@ def shard(model: Any, kv_heads: int, ranks: Ranks) -> None:
 def _plan_of(model: Any) -> Plan:
     plan: Plan = dict(getattr(model.config.get_text_config(), "base_model_tp_plan", None) or {})
     kind = model.config.model_type
+    plan |= _ATTENTION.get(kind, {})
     if not any(name.endswith("self_attn.o_proj") for name in plan):
         raise InputError(f"--tp: Transformers has no plan for splitting the attention of {kind!r} models")
     unknown = sorted({style for style in plan.values() if style not in (*_MODULES, *_PARAMETERS, *_WHOLE)})

@@ -90,11 +90,6 @@ def subject_of(source: str, prompt_tokens: int | None = None, output_tokens: int
     else:
         entry = _catalogued(source[:200])
         found = Subject(entry.name, DECODER, fields_of(entry), entry)
-    if found.entry is not None and found.entry.latent is not None:
-        raise InputError(
-            f"{found.name} has latent attention, which engines decode in the latent space and Transformers does not: "
-            "its times would say nothing of a serving engine"
-        )
     return _with_items(found, prompt_tokens, output_tokens)
 
 

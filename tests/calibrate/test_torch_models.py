@@ -24,6 +24,11 @@ _SMALL: dict[str, Any] = {
     "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 128, "vocab_size": 500, "max_position_embeddings": 512,
 }  # fmt: skip
+_LATENT = {
+    "num_key_value_heads": 4, "q_lora_rank": None, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+    "v_head_dim": 12, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32, "first_k_dense_replace": 1,
+}  # fmt: skip
 DECODERS: dict[str, dict[str, Any]] = {
     "LlamaForCausalLM": {"model_type": "llama"},
     "Qwen2ForCausalLM": {"model_type": "qwen2"},
@@ -34,6 +39,8 @@ DECODERS: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
     },
     "MixtralForCausalLM": {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
+    "DeepseekV2ForCausalLM": {**_LATENT, "model_type": "deepseek_v2", "topk_method": "greedy"},
+    "DeepseekV3ForCausalLM": {**_LATENT, "model_type": "deepseek_v3", "q_lora_rank": 40, "n_group": 2, "topk_group": 1},
 }  # fmt: skip
 _BERT = {"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2}
 _VIT = {"model_type": "vit", "image_size": 64, "patch_size": 16, "num_hidden_layers": 2, "hidden_size": 64}
@@ -69,9 +76,16 @@ def written(tmp_path: Path, fields: dict[str, Any]) -> Path:
 def decoder_of(tmp_path: Path, architecture: str, kv_tokens: int = 600) -> Any:
     from servesim.calibrate.torch_decoder import Decoder
     from servesim.calibrate.torch_device import device_of
+    from servesim.calibrate.torch_latent import absorb
 
     path = written(tmp_path, {"architectures": [architecture], **_SMALL, **DECODERS[architecture]})
-    return Decoder(subject_of(str(path)), device_of("cpu", 1, "wall"), "fp32", None, False, kv_tokens)
+    decoder = Decoder(subject_of(str(path)), device_of("cpu", 1, "wall"), "fp32", None, False, kv_tokens)
+    with torch.no_grad():
+        for weight in decoder.model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(8.0)  # with the usual small weights attention is nearly even, whatever its keys
+    absorb(decoder.model)
+    return decoder
 
 
 def computed(decoder: Any, ids: Any, pieces: list[tuple[int, int]], others: bool = False) -> list[int]:
@@ -97,13 +111,15 @@ def computed(decoder: Any, ids: Any, pieces: list[tuple[int, int]], others: bool
 def test_chunks_and_single_tokens_give_what_the_model_alone_gives(
     tmp_path: Path, architecture: str, others: bool
 ) -> None:
+    from transformers import AutoModelForCausalLM
+
     decoder = decoder_of(tmp_path, architecture)
     ids = torch.randint(500, (40,))
-    model = decoder.model
-    model.config._attn_implementation = "eager"
+    plain = AutoModelForCausalLM.from_config(decoder.model.config, attn_implementation="eager").eval()
+    plain.load_state_dict(decoder.model.state_dict())
     with torch.inference_mode():
-        expected = model(input_ids=ids[None], use_cache=False).logits[0].argmax(-1).tolist()
-    model.config._attn_implementation = "servesim_flat"
+        expected = plain(input_ids=ids[None], use_cache=False).logits[0].argmax(-1).tolist()
+    decoder.model.config._attn_implementation = "servesim_flat"
     pieces = [(0, 17), (17, 9), *((i, 1) for i in range(26, 40))]
     found = computed(decoder, ids, pieces, others)
     # Ties between random logits may fall either way by rounding; a wrong mask or position changes nearly all.
@@ -117,6 +133,21 @@ def test_a_wrong_cache_would_be_noticed(tmp_path: Path) -> None:
     computed(decoder, ids.flip(0), [(0, 17)])
     wrong = computed(decoder, ids, [(17, 23)])
     assert sum(a == b for a, b in zip(right[17:], wrong, strict=True)) < 15
+
+
+def test_latent_attention_caches_one_vector_for_all_heads(tmp_path: Path) -> None:
+    """DeepSeek-V2 (arXiv:2405.04434), table 1: (d_c + d_R) elements per token and layer, whatever the heads."""
+    from servesim.calibrate.torch_decoder import DecoderBackend
+
+    decoder = decoder_of(tmp_path, "DeepseekV3ForCausalLM")
+    [kept] = decoder.cache.seen(0, 0, 2, 10)
+    assert kept.shape == (2, 1, 10, 24 + 8)
+    with torch.inference_mode():
+        decoder.model.model.layers[0].self_attn.absorbed[0].zero_()  # decoding no longer sees keys' contents
+        DecoderBackend(decoder).prepare(IterationPoint(2, 20))()
+    ids = torch.randint(500, (40,))
+    prefill, decode = [(0, 40)], [(0, 17), *((i, 1) for i in range(17, 40))]
+    assert computed(decoder, ids, prefill) != computed(decoder, ids, decode)
 
 
 def test_points_run_and_the_cache_is_the_limit(tmp_path: Path) -> None:

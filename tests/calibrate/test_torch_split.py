@@ -43,6 +43,7 @@ def differences(ranks: Any, of: dict[str, Subject]) -> dict[str, Any]:
     """Return what a rank finds: by how much its scores differ from the whole model's, and its share of memory."""
     from servesim.calibrate.torch_decoder import Decoder, DecoderBackend, FlatBatch, Group
     from servesim.calibrate.torch_device import device_of
+    from servesim.calibrate.torch_latent import absorb
     from servesim.calibrate.torch_shard import shard
 
     found = {}
@@ -52,6 +53,7 @@ def differences(ranks: Any, of: dict[str, Subject]) -> dict[str, Any]:
         for i, weight in enumerate(whole.model.parameters()):
             torch.manual_seed(i)
             torch.nn.init.normal_(weight, 0.5 if weight.ndim == 1 else 0.0, 0.1)
+        absorb(whole.model)
         split = Decoder(subject, device, "fp32", None, False, 200, ranks)
         ids = torch.randint(subject.entry.vocab, (1, 40), generator=torch.Generator().manual_seed(1))
 
@@ -67,6 +69,7 @@ def differences(ranks: Any, of: dict[str, Subject]) -> dict[str, Any]:
         with torch.inference_mode():
             expected = scores(whole.model, whole.cache)
         shard(whole.model, subject.entry.kv_heads, ranks)  # the same weights, split
+        absorb(whole.model)
         with torch.inference_mode():
             got = scores(whole.model, split.cache)
         point = IterationPoint(3, 30, 1, 20, 10)
