@@ -17,12 +17,28 @@ from torch import nn
 from servesim.calibrate.torch_ranks import Ranks
 from servesim.errors import InputError
 
-_WHOLE = ("replicated_with_grad_allreduce", "replicate", "mla_kv_a_proj")  # styles of what every rank keeps
-_LATENT = {f"layers.*.self_attn.{name}": "colwise" for name in ("q_proj", "q_b_proj", "kv_b_proj")}
-_ATTENTION = {"deepseek_v3": {**_LATENT, "layers.*.self_attn.o_proj": "rowwise"}}
-"""Of architectures whose own plan splits only the feed-forward: as Transformers splits DeepSeek-V2."""
-_SPREAD = 0.02
 Plan = dict[str, str]
+_WHOLE = ("replicated_with_grad_allreduce", "replicate", "mla_kv_a_proj")  # styles of what every rank keeps
+
+
+def _attention(*projections: str) -> Plan:
+    columns = {f"layers.*.self_attn.{name}": "colwise" for name in projections}
+    return {**columns, "layers.*.self_attn.o_proj": "rowwise"}
+
+
+_MORE: dict[str, Plan] = {
+    "deepseek_v3": _attention("q_proj", "q_b_proj", "kv_b_proj"),
+    "gpt_oss": {
+        **_attention("q_proj", "k_proj", "v_proj"),
+        "layers.*.mlp.experts.gate_up_proj": "last",  # gates and ups in turn, inputs first
+        "layers.*.mlp.experts.gate_up_proj_bias": "last",
+        "layers.*.mlp.experts.down_proj": "last_but_one",
+        "layers.*.mlp.experts.down_proj_bias": "share",
+        "layers.*.mlp.experts": "moe_tp_experts",
+    },
+}
+"""What the plans of some architectures lack, split as engines do."""
+_SPREAD = 0.02
 
 
 def sharded(build: Callable[[], Any], kv_heads: int, ranks: Ranks) -> Any:
@@ -75,7 +91,8 @@ def shard(model: Any, kv_heads: int, ranks: Ranks) -> None:
 def _plan_of(model: Any) -> Plan:
     plan: Plan = dict(getattr(model.config.get_text_config(), "base_model_tp_plan", None) or {})
     kind = model.config.model_type
-    plan |= _ATTENTION.get(kind, {})
+    plan |= _MORE.get(kind, {})
+    plan.pop("embed_tokens", None)  # see _split_vocabulary
     if not any(name.endswith("self_attn.o_proj") for name in plan):
         raise InputError(f"--tp: Transformers has no plan for splitting the attention of {kind!r} models")
     unknown = sorted({style for style in plan.values() if style not in (*_MODULES, *_PARAMETERS, *_WHOLE)})
@@ -102,7 +119,7 @@ def _rowwise(linear: Any, ranks: Ranks) -> None:
     """Keep the weights of a part of the inputs; the outputs of all ranks are added, and each adds its share of bias."""
     linear.weight = _part(linear.weight, 1, ranks.rank, ranks.size)
     if linear.bias is not None:
-        linear.bias = nn.Parameter(linear.bias.detach() / ranks.size, requires_grad=False)
+        _share(linear, "bias", ranks)
     linear.in_features = linear.weight.shape[1]
     _add_outputs(linear, ranks)
 
@@ -118,9 +135,18 @@ def _packed_columns(module: nn.Module, name: str, ranks: Ranks) -> None:
     setattr(module, name, nn.Parameter(kept, requires_grad=False))
 
 
-def _rows(module: nn.Module, name: str, ranks: Ranks) -> None:
-    """Keep the weights of a part of the inputs of every expert; who uses them adds the outputs."""
-    setattr(module, name, _part(getattr(module, name), -1, ranks.rank, ranks.size))
+def _kept(dim: int) -> Callable[[nn.Module, str, Ranks], None]:
+    """Return what keeps a part of every expert's weights along `dim`; who uses them adds the outputs."""
+
+    def keep(module: nn.Module, name: str, ranks: Ranks) -> None:
+        setattr(module, name, _part(getattr(module, name), dim, ranks.rank, ranks.size))
+
+    return keep
+
+
+def _share(module: nn.Module, name: str, ranks: Ranks) -> None:
+    """Keep an equal share of what is added to the outputs that the ranks add up."""
+    setattr(module, name, nn.Parameter(getattr(module, name).detach() / ranks.size, requires_grad=False))
 
 
 _MODULES: dict[str, Callable[[Any, Ranks], None]] = {
@@ -130,7 +156,10 @@ _MODULES: dict[str, Callable[[Any, Ranks], None]] = {
 }
 _PARAMETERS: dict[str, Callable[[nn.Module, str, Ranks], None]] = {
     "packed_colwise": _packed_columns,
-    "rowwise": _rows,
+    "rowwise": _kept(-1),
+    "last": _kept(-1),
+    "last_but_one": _kept(-2),
+    "share": _share,
 }
 
 

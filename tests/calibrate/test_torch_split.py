@@ -31,10 +31,12 @@ def subjects(tmp_path: Path) -> dict[str, Subject]:
     fields = {name: {**_SMALL, **more} for name, more in DECODERS.items()}
     fields["odd vocabulary, tied"] = {**_SMALL, **ODD, "model_type": "llama", "tie_word_embeddings": True}
     fields["biases"] = {**_SMALL, "model_type": "llama", "attention_bias": True, "mlp_bias": True}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    fields["GptOssForCausalLM"] = {**_SMALL, **experts, "model_type": "gpt_oss", "head_dim": 16, "sliding_window": 12}
     fields["one key-value head"] = {**_SMALL, **QUERIES_ONLY, "model_type": "llama"}
     found = {}
     for name, given in fields.items():
-        architecture = name if name in DECODERS else "LlamaForCausalLM"
+        architecture = name if name.endswith("ForCausalLM") else "LlamaForCausalLM"
         found[name] = subject_of(str(written(tmp_path, {"architectures": [architecture], **given})))
     return found
 
