@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from servesim.calibrate.torch_measure import OutOfMemory
-from servesim.errors import ServesimError
+from servesim.errors import InputError, ServesimError
 
 T = TypeVar("T")
 Kind = Literal["cuda", "cpu"]
@@ -105,6 +105,11 @@ def launched(size: int, kind: Kind, run: Callable[..., T | None], *arguments: An
     servesim refuses in a rank is raised here.
     """
     if dist.is_torchelastic_launched():
+        started = int(os.environ["WORLD_SIZE"])
+        if started != size:
+            raise InputError(
+                f"--tp {size}: torchrun started {started} processes; without torchrun they are started here"
+            )
         said = _in_rank(kind, run, *arguments)
     else:
         config = LaunchConfig(1, 1, size, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)

@@ -125,7 +125,11 @@ def _rowwise(linear: Any, ranks: Ranks) -> None:
 
 
 def _add_outputs(module: nn.Module, ranks: Ranks) -> None:
-    module.register_forward_hook(lambda _module, _inputs, output: ranks.add(output))
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def outputs(_module: nn.Module, _given: Any, found: torch.Tensor) -> torch.Tensor:
+        return ranks.add(found)
+
+    module.register_forward_hook(outputs)
 
 
 def _packed_columns(module: nn.Module, name: str, ranks: Ranks) -> None:
@@ -175,10 +179,12 @@ def _split_vocabulary(model: Any, ranks: Ranks) -> None:
     if embedding.padding_idx is not None:
         embedding.padding_idx = None  # a row that would not be trained
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def inputs(_module: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         embedding.outside = (given[0] < first) | (given[0] >= first + size)
         return ((given[0] - first).clamp(0, size - 1),)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def outputs(_module: nn.Module, _given: Any, found: torch.Tensor) -> torch.Tensor:
         return ranks.add(found.masked_fill_(embedding.outside[..., None], 0.0))
 

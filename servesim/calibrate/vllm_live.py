@@ -118,10 +118,10 @@ class VllmServer:
 
     def _config(self) -> Path:
         """Write the model's config.json as vLLM wants it, and return its folder."""
-        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
         fields = dict(self.subject.fields)
         if "architectures" not in fields:
+            from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
             fields["architectures"] = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[fields["model_type"]]]
         folder = Path(self._folder.name)
         (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")

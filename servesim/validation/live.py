@@ -91,6 +91,7 @@ class Live:
         """Return everything as plain data."""
         return {
             "clock": self.clock,
+            "requests": len(self.predicted),
             "speed_factor": self.speed,
             "utilisation": self.utilisation,
             "errors": {

@@ -107,7 +107,9 @@ def test_what_is_printed_and_drawn(tmp_path: Path) -> None:
     text = list(live_lines(found))
     assert sum(line.startswith(("TTFT", "TPOT", "E2E")) for line in text) == 9
     assert "clock: made up" in text[0]
-    assert json.loads(json.dumps(found.to_json()))["errors"]["ttft_s.p50"]["repeat_noise"] >= 0
+    written = json.loads(json.dumps(found.to_json()))
+    assert written["errors"]["ttft_s.p50"]["repeat_noise"] >= 0
+    assert f"{written['requests']} requests" in text[0]
     live_picture(found, tmp_path / "live.png")
     assert (tmp_path / "live.png").stat().st_size > 10_000
 
