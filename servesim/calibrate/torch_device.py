@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import re
 import subprocess
@@ -124,10 +125,10 @@ def device_of(kind: str, threads: int | None, clock: Clock, ranks: int = 1) -> D
         raise InputError("--clock cpu counts one thread's processor time: it needs --device cpu and --threads 1")
     if clock == "cpu" and ranks > 1:
         raise InputError("--clock cpu counts no time in which one rank waits for another: --tp needs --clock wall")
-    if on_cuda and ranks > torch.cuda.device_count():
-        raise InputError(
-            f"--tp {ranks}: PyTorch finds {torch.cuda.device_count()} GPU(s) here, and every rank needs one"
-        )
+    needed = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # torchrun may have started the others elsewhere
+    if on_cuda and ranks > 1 and needed > torch.cuda.device_count():
+        here = torch.cuda.device_count()
+        raise InputError(f"--tp {ranks}: PyTorch finds {here} GPU(s) here, and every rank needs one of its own")
     count = 1 if clock == "cpu" else threads or max(1, torch.get_num_threads() // ranks)
     found = Device("cuda" if on_cuda else "cpu", count, clock)
     found.use()

@@ -160,7 +160,8 @@ def decoder_outcome(plan: Plan, found: Sequence[Measured[IterationPoint]], notes
         residual_picture(rows, fitted, plan.picture, f"{entry.name}: {len(rows)} points")
     write(entry, plan.output)
     text = [*report_lines(entry, fitted, notes), "to use it, in a scenario's pool:"]
-    text += [f"  {line}" for line in engine_lines(entry, plan.output)]
+    more = {"tensor_parallel_size": parallel} if parallel > 1 else {}
+    text += [f"  {line}" for line in engine_lines(entry, plan.output, more)]
     return Outcome(entry, text, {**entry.model_dump(mode="json"), "notes": list(notes)})
 
 

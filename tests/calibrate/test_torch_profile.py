@@ -123,6 +123,17 @@ def test_the_file_serves_a_scenario_at_once(tmp_path: Path) -> None:
         assert seconds == pytest.approx(truth_s(point), rel=0.03)
 
 
+def test_a_split_model_says_over_what_it_was_split(tmp_path: Path) -> None:
+    asked = plan(tmp_path, tensor_parallel_size=2, ranks=("made_up", "made_up_2"))
+    found, _ = measured(asked, IterationPoint, Machine(), iteration_points(LIMITS, 80, 0), lambda a, b: False, None)
+    outcome = decoder_outcome(asked, found, [])
+    entry = read_calibration(asked.output)
+    assert entry.tensor_parallel_size == 2
+    assert "tensor parallel over made_up, made_up_2 by gloo; the slowest rank's time" in entry.provenance.method
+    assert any("engine: {kind: continuous, tensor_parallel_size: 2}" in line for line in outcome.text)
+    assert asked.identity() != plan(tmp_path).identity()
+
+
 def test_too_few_points_are_kept_and_said(tmp_path: Path) -> None:
     asked = plan(tmp_path)
     found, _ = measured(asked, IterationPoint, Machine(), iteration_points(LIMITS, 30, 0), lambda a, b: False, None)

@@ -74,6 +74,8 @@ def differences(ranks: Any, of: dict[str, Subject]) -> dict[str, Any]:
         absorb(whole.model)
         with torch.inference_mode():
             got = scores(whole.model, split.cache)
+            whole.model.model.layers[0].self_attn.o_proj._forward_hooks.clear()  # its parts are no longer added
+            wrong = scores(whole.model, split.cache)
         point = IterationPoint(3, 30, 1, 20, 10)
         seconds = DecoderBackend(split).prepare(point)()
         refused = False
@@ -83,6 +85,7 @@ def differences(ranks: Any, of: dict[str, Subject]) -> dict[str, Any]:
             refused = True
         found[name] = {
             "difference": float((got - expected).abs().max() / expected.std()),
+            "wrong": float((wrong - expected).abs().max() / expected.std()),
             "bytes": sum(weight.numel() for weight in split.model.parameters()) * 2,
             "same shapes": [w.shape for w in split.model.parameters()] == [w.shape for w in whole.model.parameters()],
             "seconds": seconds,
@@ -100,6 +103,7 @@ def test_two_ranks_compute_what_one_does(tmp_path: Path) -> None:
     assert found.keys() == of.keys()
     for name, one in found.items():
         assert one["difference"] < 1e-4, name
+        assert one["wrong"] > 0.01, name
         assert one["same shapes"], name
         assert one["refused"], name
         assert one["seconds"] > 0, name
