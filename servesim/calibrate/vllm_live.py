@@ -63,9 +63,13 @@ class VllmServer:
         self._vocab = self.subject.entry.vocab
         self._folder = tempfile.TemporaryDirectory(prefix="servesim-vllm-")
         self._count = 0
-        self._engine = self._started()
         half = self.settings.max_model_len // 2
-        self._serve([Arrival(0.0, half, 4)] * 2, None)  # of the usual shapes: the first request is not to pay for it
+        try:
+            self._engine = self._started()
+            self._serve([Arrival(0.0, half, 4)] * 2, None)  # warm-up: the first request is not to pay for it
+        except (ValueError, RuntimeError, NotImplementedError, AssertionError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"--engine vllm: vLLM refuses {self.subject.name}: {first[:300]}") from error
 
     @property
     def clock_name(self) -> str:
@@ -78,7 +82,7 @@ class VllmServer:
         return self._serve(trace, None if progress is None else lambda done, of: progress(what, done, of))
 
     def _started(self) -> Any:
-        """Return the engine; InputError where vLLM refuses the model or has no room for it."""
+        """Return the engine; InputError where it has no room."""
         entry, settings = self.subject.entry, self.settings
         assert entry is not None
         tokens = settings.max_num_seqs * settings.max_model_len
@@ -89,24 +93,21 @@ class VllmServer:
         from vllm import EngineArgs  # type: ignore[import-not-found]
         from vllm.v1.engine.llm_engine import LLMEngine  # type: ignore[import-not-found]
 
-        try:
-            arguments = EngineArgs(
-                model=str(self._config()),
-                load_format="dummy",
-                skip_tokenizer_init=True,
-                dtype=DTYPES[self.dtype],
-                max_model_len=settings.max_model_len,
-                max_num_seqs=settings.max_num_seqs,
-                max_num_batched_tokens=settings.max_num_batched_tokens,
-                enable_prefix_caching=False,
-                async_scheduling=False,
-                enforce_eager=True,
-                disable_log_stats=True,
-                seed=0,
-            )
-            engine = LLMEngine.from_engine_args(arguments)
-        except (ValueError, RuntimeError, NotImplementedError) as error:
-            raise InputError(f"--engine vllm: vLLM refuses: {str(error).splitlines()[0][:300]}") from error
+        arguments = EngineArgs(
+            model=str(self._config()),
+            load_format="dummy",
+            skip_tokenizer_init=True,
+            dtype=DTYPES[self.dtype],
+            max_model_len=settings.max_model_len,
+            max_num_seqs=settings.max_num_seqs,
+            max_num_batched_tokens=settings.max_num_batched_tokens,
+            enable_prefix_caching=False,
+            async_scheduling=False,
+            enforce_eager=True,
+            disable_log_stats=True,
+            seed=0,
+        )
+        engine = LLMEngine.from_engine_args(arguments)
         cache = engine.vllm_config.cache_config
         room = (cache.num_gpu_blocks - 1) // math.ceil(settings.max_model_len / cache.block_size)
         if room < settings.max_num_seqs:

@@ -144,6 +144,17 @@ def test_an_engine_without_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.usefixtures("installed")
+def test_what_vllm_refuses_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(self: Engine) -> list[Any]:
+        raise ValueError("Head dimension 80 is not supported.\nmore lines")
+
+    monkeypatch.setattr(Engine, "step", step)
+    with pytest.raises(InputError, match=r"vLLM refuses small: Head dimension 80 is not supported\.$"):
+        VllmServer(LLAMA, "fp32", SETTINGS, "wall", 1)
+    assert "recorded" not in FakeScheduler.schedule.__name__
+
+
+@pytest.mark.usefixtures("installed")
 def test_an_unknown_version_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert require_vllm() == "0.32.0"
     monkeypatch.setattr(vllm_hook, "installed_version", lambda: "0.8.5")
