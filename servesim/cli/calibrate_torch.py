@@ -132,7 +132,8 @@ def _plan(model: str, given: dict[str, Any]) -> Any:
     raw = output.with_suffix(".points.csv")
     if not given["resume"]:
         checked_file(raw, force=force, option="raw points")
-    require("torch", "transformers", *(["diffusers"] if subject.task == DIFFUSION else []))
+    more = ["diffusers"] if subject.task == DIFFUSION else ["accelerate"] if ranks > 1 else []
+    require("torch", "transformers", *more)
     device = device_of(given.pop("device"), given.pop("threads"), given.pop("clock"), ranks)
     check_precision(device, given["dtype"], given["quantization"])
     rule = Repeats(tolerance=given.pop("tolerance"), max_s=given.pop("max_point"))

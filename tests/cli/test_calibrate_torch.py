@@ -23,7 +23,9 @@ def invoke(tmp_path: Path, *arguments: str) -> Result:
     (["llama-3.1-8b", "--budget", "-5m"], "expected a time such as 90s, 10m or 1h30m"),
     (["llama-3.1-8b", "--dtype", "fp64"], "'fp64' is not one of"),
     (["llama-3.1-8b", "--quantization", "int3"], "'int3' is not one of"),
-    (["llama-3.1-8b", "--tp", "2"], "--tp: tensor parallelism is not measured here"),
+    (["llama-3.1-8b", "--tp", "3"], "--tp: 3 does not divide the 32 attention heads of llama-3.1-8b"),
+    (["llama-3.1-8b", "--tp", "3"], "--tp: 3 does not divide the feed-forward width 14336 of llama-3.1-8b"),
+    (["bert-base", "--tp", "2"], "--tp is for decoders; bert-base is: text encoder"),
     (["bert-base", "--prompt-tokens", "5000"], "above the 512 positions of bert-base"),
     (["llama-3.1-8b", "--output-tokens", "5"], "--output-tokens is for speech models"),
 ])  # fmt: skip
