@@ -103,6 +103,7 @@ ASSUMPTIONS = frozenset(
         "admission_time_per_token_s",
         "non_kv_overhead_bytes",
         "resume_from_cache",
+        "corrections",
         "iteration_time_per_layer_s",
         "communication_time_per_layer_s",
         "prefill_factor",

@@ -30,7 +30,8 @@ def fitted(engine: ContinuousBatching, site: Site, origin: Origin) -> tuple[Fitt
     host_s = origin.facts.get("host_iteration_s")
     known = _known(site)
     pooled = known is not None and (known.gpu is None or known.model is None)
-    if pooled and not str(origin.facts.get("source", "")).startswith(FITTED_TABLES):
+    foreign = pooled and not str(origin.facts.get("source", "")).startswith(FITTED_TABLES)
+    if foreign or engine.corrections == "none":
         known = None
     values, wide = (Fitted(), EngineWide()) if known is None else (known.fitted, known.engine_wide)
     experts = site.model is not None and site.model.experts > 0

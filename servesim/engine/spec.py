@@ -93,6 +93,9 @@ class ContinuousBatching(EngineSpec):
         description="per GPU: activations, CUDA graphs, communication, sampling; null: 3 GiB and 20 bytes per logit",
     )
     host_time_s: Seconds | None = Field(None, description="host time per iteration; null: the calibration's, else 0")
+    corrections: Literal["fitted", "none"] = Field(
+        "fitted", description="what the corrections below are if left out: as measured runs say, or none at all"
+    )
     iteration_time_per_layer_s: float | None = Field(
         None,
         ge=-0.01,

@@ -26,15 +26,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "all clients' first requests left out of the means": {"without_start": True},
     UNLIMITED: {"num_gpu_blocks": "unlimited"},
     "no scheduling one iteration ahead": {"async_scheduling": False},
-    "no correction fitted": {
-        "iteration_time_per_layer_s": 0.0,
-        "communication_time_per_layer_s": 0.0,
-        "prefill_factor": 1.0,
-        "prefill_floor_per_layer_s": 0.0,
-        "context_factor": 1.0,
-        "batch_factor": 1.0,
-        "admission_time_per_token_s": 0.0,
-    },
+    "no correction": {"corrections": "none"},
 }
 EVERY = 4  # of the runs, for what is left out one at a time
 

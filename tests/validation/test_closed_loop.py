@@ -11,6 +11,7 @@ import pytest
 from servesim.catalog.deployments import fitted_deployment, fitted_deployments
 from servesim.errors import InputError
 from servesim.scenario.resolve import resolve
+from servesim.service_time.tabulated import TabulatedIterationTime
 from servesim.validation.closed_loop import Loop, read_loops, replay_loop, saturates, scenario_of
 from servesim.validation.closed_loop_entries import _spread
 from servesim.validation.closed_loop_fit import line_of
@@ -114,6 +115,12 @@ def test_what_holds_engine_wide_depends_on_experts_and_format() -> None:
     engine = resolve(scenario_of(loop())).pools[0].spec.engine
     assert {name: getattr(engine, name) for name in dense} == dense
     assert resolve(scenario_of(loop(), context_factor=2.0)).pools[0].spec.engine.context_factor == 2.0
+
+
+def test_corrections_can_be_left_out_altogether() -> None:
+    plan = resolve(scenario_of(loop(), corrections="none")).pools[0].plan
+    assert "fitted" not in plan.origin.facts
+    assert isinstance(plan.times, TabulatedIterationTime)
 
 
 def test_a_gpu_and_model_never_seen_get_their_engines_medians() -> None:
