@@ -61,6 +61,8 @@ def load_plan(
         scenario_only = load(path, overrides, allow_paths=allow_paths)
         if needs_space:
             raise InputError(Problem("is a scenario; a plan has scenario: FILE and space: ...", "", *root.mark))
+        if faults := list(targets_problems(scenario_only, root, "workload.classes")):
+            raise InputError(in_order(faults))
         return LoadedPlan(PlanSpec(scenario=scenario_only), scenario_only, only_pool(scenario_only, None, root))
     folders = Folders(Path(path).parent, allow_paths)
     problems += with_absolute_paths(root, folders)
@@ -165,15 +167,15 @@ def _engine_problems(space: ChoicesSpec, pool: PoolSpec, root: Node) -> Iterator
                 yield _at(root, f"space.engine.{name}.{index}", message[:1].lower() + message[1:])
 
 
-def targets_problems(scenario: Scenario, root: Node) -> Iterator[Problem]:
-    """Yield that nothing is asked of the scenario, or what cannot be shown."""
+def targets_problems(scenario: Scenario, root: Node, where: str = "scenario") -> Iterator[Problem]:
+    """Yield that nothing is asked of the scenario at `where`, or what cannot be shown."""
     slos = {name: one.slo for name, one in scenario.workload.classes.items()}
     if not any(slo.has_thresholds or slo.itl_s is not None for slo in slos.values()):
-        yield _at(root, "scenario", "no class of the scenario has an slo, so there is nothing to meet")
+        yield _at(root, where, "no class of the scenario has an slo, so there is nothing to meet")
     for name, slo in slos.items():
         if slo.attainment == 1.0:
             message = f"class {name} asks for an attainment of 1, which no number of runs can show; ask for 0.999"
-            yield _at(root, "scenario", message)
+            yield _at(root, where, message)
 
 
 def _at(root: Node, path: str, message: str, *, key: bool = False) -> Problem:

@@ -73,6 +73,24 @@ def test_how_much_load_in_words(tmp_path: Path) -> None:
     assert "class all-of-them breaks first (99 % good)" in found.stdout
 
 
+@pytest.mark.parametrize("question", ["--how-much-load", "--over-time"])
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [(["slo={}"], "nothing to meet"), (["slo.attainment=1"], "which no number of runs can show")],
+)
+def test_a_scenario_whose_slo_cannot_be_judged_is_refused_at_once(
+    tmp_path: Path, question: str, changes: list[str], word: str
+) -> None:
+    file = tmp_path / "mm1.yaml"
+    file.write_text(MM1.format(requests=100), encoding="utf-8")
+    (name,) = yaml.safe_load(file.read_text())["workload"]["classes"]
+    sets = [part for change in changes for part in ("--set", f"workload.classes.{name}.{change}")]
+    found = RUNNER.invoke(main, ["plan", str(file), question, *sets])
+    assert found.exit_code == 2
+    assert word in found.stderr
+    assert f"{file}:" in found.stderr
+
+
 def test_the_scenario_may_be_a_file_beside_the_plan(tmp_path: Path) -> None:
     document = staffing("staff", 2.0, 0.9, 1000, 8).document
     (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(document["scenario"]), encoding="utf-8")
