@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.group import allow_path_option, debug_option
+from servesim.cli.group import FiniteRange, allow_path_option, debug_option
 
 if TYPE_CHECKING:
     from servesim.experiment.compare import Comparison
@@ -43,7 +43,7 @@ Examples:
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.02,
     show_default=True,
     metavar="R",

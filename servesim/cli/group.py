@@ -76,6 +76,17 @@ def _fail(ctx: click.Context, message: str, exit_code: int) -> None:
     ctx.exit(exit_code)
 
 
+class FiniteRange(click.FloatRange):
+    """A number within bounds; NaN, which compares with nothing, and infinity are refused like text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; raises click.BadParameter."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, got {number}", param, ctx)
+        return number
+
+
 def a_share(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
     """Refuse NaN and infinities as a limit of errors: a gate that cannot fail."""
     if value is not None and not math.isfinite(value):

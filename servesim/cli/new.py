@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from servesim.cli.group import allow_path_option, debug_option
+from servesim.cli.group import FiniteRange, allow_path_option, debug_option
 
 _EPILOG = """
 \b
@@ -21,7 +21,7 @@ Examples:
   servesim new --from docker-compose.yaml --gpu l40s -o mine.yaml
   servesim new --example chat-llama31-8b-a100 -o chat.yaml
 """
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_POSITIVE = FiniteRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
 
 
@@ -39,7 +39,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--quantization", help="Weight format such as fp8; default: as published.")
 @click.option("--slo-ttft", "ttft_s", type=_POSITIVE, help="Time to first token, seconds.")
 @click.option("--slo-tpot", "tpot_s", type=_POSITIVE, help="Time per output token, seconds.")
-@click.option("--slo-attainment", "attainment", type=click.FloatRange(0, 1, min_open=True), help="Fraction to be good.")
+@click.option("--slo-attainment", "attainment", type=FiniteRange(0, 1, min_open=True), help="Fraction to be good.")
 @click.option(
     "--from",
     "command",
@@ -84,6 +84,10 @@ def _deployed(command: str, given: dict[str, Any]) -> dict[str, Any]:
     from servesim.deploy.starter import options_of
 
     found = options_of(command)
+    if "gpu" not in given:
+        from servesim.scenario.starter import Starter
+
+        found["comments"] += (f"no command says on which GPU; {Starter().gpu} is assumed, --gpu names another",)
     for comment in found["comments"]:
         click.echo(comment, err=True)
     return {**found, **given}

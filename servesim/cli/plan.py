@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from servesim.cli.group import allow_path_option, debug_option
+from servesim.cli.group import FiniteRange, allow_path_option, debug_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ Examples:
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="SECONDS",
     help="Of --over-time; a 24th of the run unless given.",
 )

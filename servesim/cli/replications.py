@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from servesim.cli.group import FiniteRange
+
 if TYPE_CHECKING:
     from servesim.experiment.replicate import Replications
     from servesim.scenario.schema import Scenario
@@ -59,7 +61,7 @@ def replication_options(command: F) -> F:
     )
     @click.option(
         "--precision",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=FiniteRange(0, 1, min_open=True, max_open=True),
         metavar="R",
         help="Replicate until the 95 % half-widths are at most R times their values.",
     )

@@ -9,11 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from servesim import catalog
+from servesim.deploy.command import Deployed
 from servesim.deploy.flags import ASSUMPTIONS
-from servesim.deploy.read import Deployed, read
+from servesim.deploy.read import read
 from servesim.engine.spec import ContinuousBatching
 from servesim.errors import InputError, Problem
+from servesim.scenario.load_allowed import suggestion
 from servesim.scenario.schema import PoolSpec, Scenario
+
+_OPTION = "--deployed"
 
 
 def with_deployed(scenario: Scenario, sources: Sequence[str]) -> Scenario:
@@ -24,7 +28,7 @@ def with_deployed(scenario: Scenario, sources: Sequence[str]) -> Scenario:
     """
     for source in sources:
         name, command = _parted(source, scenario)
-        pool = _deployed(scenario.pools[name], read(command), command)
+        pool = _deployed(scenario.pools[name], read(command, _OPTION), command)
         scenario = scenario.model_copy(update={"pools": {**scenario.pools, name: pool}})
     return scenario
 
@@ -45,7 +49,7 @@ def differences(before: Scenario, after: Scenario) -> Iterator[str]:
 def said(source: str, scenario: Scenario) -> dict[str, Any]:
     """Return what matters of a source, as plain data: where it is written and what is not simulated does not."""
     name, command = _parted(source, scenario)
-    found = read(command)
+    found = read(command, _OPTION)
     engine = {key: value if isinstance(value, str | int | float) else str(value) for key, value in found.engine.items()}
     return {"pool": name, "server": found.server, "model": found.model, "replicas": found.replicas, "engine": engine}
 
@@ -59,13 +63,17 @@ def _parted(source: str, scenario: Scenario) -> tuple[str, str]:
     first, equals, rest = source.partition("=")
     if equals and first in scenario.pools:
         return first, rest
+    file = Path(rest)
+    if equals and not Path(source).exists() and (file.suffix in (".yaml", ".yml") or file.exists()):
+        message = f"no pool {first!r}{suggestion(first, scenario.pools)}; there are {', '.join(scenario.pools)}"
+        raise InputError(Problem(message, file=f"{_OPTION} {source}"))
     if len(scenario.pools) == 1:
         return next(iter(scenario.pools)), source
     raise InputError(Problem(f"say which pool it is: POOL={source}; there are {', '.join(scenario.pools)}"))
 
 
 def _deployed(pool: PoolSpec, found: Deployed, command: str) -> PoolSpec:
-    where = f"--deployed {command if Path(command).exists() else 'COMMAND'}"
+    where = f"{_OPTION} {command if Path(command).exists() else 'COMMAND'}"
     if found.others:
         models = ", ".join([found.model, *found.others])
         raise InputError(Problem(f"holds several servers ({models}); give the command of one", file=where))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from servesim.deploy.command import Deployed
 from servesim.deploy.flags import SERVERS
-from servesim.deploy.read import Deployed, read
+from servesim.deploy.read import read
 
 _OWN = ("tensor_parallel_size", "quantization")
 
@@ -31,6 +32,7 @@ def options_of(command: str) -> dict[str, Any]:
 
 def _comments(found: Deployed) -> list[str]:
     lines = [f"of several servers in the file the first; not this one: {other}" for other in found.others]
+    lines += found.taken
     lines += [f"not modelled: {flag}: {effect}" for flag, effect in found.not_modelled]
     if found.server == "tgi":
         lines.append("Text Generation Inference is simulated as vLLM, with vLLM's service times and scheduler")

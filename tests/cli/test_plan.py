@@ -130,6 +130,22 @@ def test_new_from_a_command_runs_and_lists_what_is_left_out(tmp_path: Path) -> N
     assert RUNNER.invoke(main, ["run", str(file)]).exit_code == 0
 
 
+def test_new_from_a_command_says_which_gpu_it_assumes() -> None:
+    assumed = RUNNER.invoke(main, ["new", "--from", "vllm serve Qwen/Qwen3-8B"])
+    assert "h100_sxm is assumed" in assumed.stderr
+    assert "# no command says on which GPU" in assumed.stdout
+    told = RUNNER.invoke(main, ["new", "--from", "vllm serve Qwen/Qwen3-8B", "--gpu", "h100"])
+    assert "assumed" not in told.stderr
+
+
+@pytest.mark.parametrize("option", ["--rate", "--duration", "--slo-ttft", "--slo-attainment"])
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_number_that_is_none_is_bad_usage(option: str, number: str) -> None:
+    found = RUNNER.invoke(main, ["new", option, number])
+    assert found.exit_code == 2
+    assert option in found.stderr
+
+
 def test_new_from_a_command_it_cannot_read_is_exit_2() -> None:
     found = RUNNER.invoke(main, ["new", "--from", "nginx"])
     assert found.exit_code == 2

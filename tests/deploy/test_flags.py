@@ -8,9 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from servesim.deploy.command import read_command
 from servesim.deploy.flags import SERVERS, arguments
 from servesim.deploy.not_modelled import EFFECTS
-from servesim.deploy.read import read, read_command
+from servesim.deploy.read import read
 from servesim.deploy.starter import options_of
 from servesim.deploy.write import command, deployment
 from servesim.engine.spec import ContinuousBatching
@@ -125,15 +126,34 @@ def test_a_command_is_found_in_docker_and_across_lines() -> None:
         ("nginx -g", "no server found"),
         ("vllm serve", "names no model"),
         ("vllm serve m --max-num-seqs", "has no value"),
-        ("vllm serve m --max-num-seqs many", "expected a whole number, got 'many'"),
+        (
+            "vllm serve m --max-num-seqs many",
+            "--max-num-seqs: expected a whole number above 0, .* got 'many'",
+        ),
         ("vllm serve m --gpu-memory-utilization most", "expected a number, got 'most'"),
         ("vllm serve 'm", "cannot be split"),
-        ("absent.yaml", "cannot be read"),
+        ("absent.yaml", "--from absent.yaml: no such file"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read(text)
+
+
+def test_all_faults_of_a_command_are_said_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        read("vllm serve --max-num-seqs -4 --tensor-parallel-size zwei --gpu-memory-utilization=x")
+    said = "\n".join(map(str, caught.value.problems))
+    for flag in ("--max-num-seqs", "--tensor-parallel-size", "--gpu-memory-utilization", "names no model"):
+        assert flag in said
+
+
+def test_a_flag_that_is_nearly_known_is_named() -> None:
+    found = read("vllm serve m/n --max-num-seq 12 --strange 3")
+    assert found.not_modelled == [
+        ("--max-num-seq 12", "is not known to servesim; did you mean --max-num-seqs?"),
+        ("--strange 3", "is not known to servesim"),
+    ]
 
 
 FILES = {
@@ -149,6 +169,51 @@ def test_files_that_hold_a_command_are_read(name: str, tmp_path: Any) -> None:
     file.write_text(yaml.safe_dump(FILES[name]), encoding="utf-8")
     found = read(str(file))
     assert (found.server, found.model, found.engine) == ("vllm", "m/n", {"tensor_parallel_size": 2})
+
+
+def test_several_documents_are_one_file_and_a_deployments_replicas_count(tmp_path: Any) -> None:
+    file = tmp_path / "all.yaml"
+    container = {"name": "v", "command": ["sh", "-c"], "args": ["vllm serve m/n \\\n  -tp 2"]}
+    deployment = {"kind": "Deployment", "spec": {"replicas": 4, "template": {"spec": {"containers": [container]}}}}
+    file.write_text(yaml.safe_dump_all([{"kind": "Service"}, deployment, None]), encoding="utf-8")
+    found = read(str(file))
+    assert (found.replicas, found.engine) == (4, {"tensor_parallel_size": 2})
+
+
+@pytest.mark.parametrize(("more", "replicas"), [({}, 1), ({"deploy": {"replicas": 3}}, 3), ({"scale": 2}, 2)])
+def test_a_compose_service_has_its_entrypoint_variables_and_replicas(
+    more: dict[str, Any], replicas: int, tmp_path: Any
+) -> None:
+    file = tmp_path / "compose.yml"
+    service = {
+        "image": "mine",
+        "entrypoint": ["python3", "-m", "vllm.entrypoints.openai.api_server"],
+        "command": "--model ${MODEL:-m/n}\n-tp ${TP-2}",
+        **more,
+    }
+    file.write_text(yaml.safe_dump({"services": {"redis": {"image": "redis"}, "llm": service}}), encoding="utf-8")
+    found = read(str(file))
+    assert (found.model, found.engine, found.replicas) == ("m/n", {"tensor_parallel_size": 2}, replicas)
+    assert found.taken == ["${MODEL:-m/n} is taken as m/n", "${TP-2} is taken as 2"]
+
+
+def test_a_script_may_give_its_values_by_name(tmp_path: Any) -> None:
+    script = tmp_path / "serve.sh"
+    script.write_text('#!/bin/bash\nMODEL="m/n"  # small\nexport TP=2\nvllm serve $MODEL -tp ${TP} --port $PORT\n')
+    found = read(str(script))
+    assert (found.model, found.engine, found.taken) == ("m/n", {"tensor_parallel_size": 2}, [])
+
+
+def test_a_variable_without_a_value_is_named() -> None:
+    with pytest.raises(InputError, match=r"-tp: the variable in '\$\{TP\}' has no value here"):
+        read("vllm serve m/n -tp ${TP}")
+
+
+def test_what_changes_the_speed_of_a_stack_entry_is_said(tmp_path: Any) -> None:
+    file = tmp_path / "values.yaml"
+    entry = {"modelURL": "m/n", "lmcacheConfig": {"enabled": True}, "keda": {"enabled": False}}
+    file.write_text(yaml.safe_dump({"servingEngineSpec": {"modelSpec": [entry]}}), encoding="utf-8")
+    assert [name for name, _ in read(str(file)).not_modelled] == ["lmcacheConfig"]
 
 
 @pytest.mark.parametrize("backend", ["vllm", "sglang"])

@@ -48,8 +48,11 @@ def test_each_difference_is_said() -> None:
     ("source", "said"),
     [
         ("vllm serve none/such", "model: unknown model"),
-        ("vllm serve Qwen/Qwen3-8B --block-size 0", "block_size"),
-        ("absent.yaml", "cannot be read"),
+        ("vllm serve Qwen/Qwen3-8B --block-size 0", "--block-size: expected a whole number above 0"),
+        ("vllm serve Qwen/Qwen3-8B --gpu-memory-utilization 2", "gpu_memory_utilization"),
+        ("absent.yaml", "--deployed absent.yaml: no such file"),
+        ("mian=absent.yaml", "no pool 'mian'; did you mean main"),
+        ("vllm serve a --max-num-seqs x", "--deployed: --max-num-seqs: expected a whole number"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(source: str, said: str) -> None:
