@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from servesim.errors import InputError
-from servesim.experiment.paired import difference_interval
 from servesim.experiment.seeds import replication_seeds
 from servesim.experiment.sweep import Plan, Planned, Swept, plan_points
 from servesim.experiment.sweep_point import EACH, Outcome
-from servesim.metrics.intervals import Interval
+from servesim.metrics.contrasts import Values
+from servesim.metrics.intervals import CONFIDENCE, Interval
 from servesim.scenario.document import Mark
 from servesim.scenario.load_allowed import schema_fields
-from servesim.scenario.load_sweep import Base, node_of
+from servesim.scenario.load_sweep import Base
 from servesim.scenario.resolve import resolve
 
 SCHEMA_VERSION = 1
@@ -26,6 +26,7 @@ _OF_THE_RUN = {"num_requests", "duration_s", "priority", "max_total_tokens", "at
 _LISTS = {"slo"}
 _RANKED = ("p99_e2e_s", "p99_ttft_s", "usd_per_million_output_tokens")
 _BY_FIRST = "p99_e2e_s"
+_LEVEL = 1 - CONFIDENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,10 @@ def plan_sensitivity(base: Base, replications: int | None = None, seed: int | No
     for part in _PARTS:
         for path, value, whole in _numbers(getattr(resolved, part), part):
             for after in _changed(path, value, whole):
-                nudge = Nudge(path, value, after)
+                where, node = base.setting(path, after, Mark(f"--vary {path}"))
+                nudge = Nudge(path if isinstance(node.value, dict) else where, value, after)
                 try:
-                    point = base.point(((path, node_of(after, Mark(f"--vary {path}"))),))
+                    point = base.point(((where, node),))
                     resolve(point.scenario)
                 except InputError as error:
                     skipped.append((nudge, error.problems[0].message))
@@ -96,8 +98,9 @@ def _changed(path: str, value: float, whole: bool) -> list[float]:
 def sensitivity(found: Swept, asked: SensitivityPlan) -> dict[str, Any]:
     """Return what sensitivity.json holds: every change with its relative effects, those that move p99 E2E most first.
 
-    An effect is the mean paired difference to the scenario as it is, divided by that one's mean, with its 95 %
-    interval; `rank` counts from 1, by size, among the effects of the same metric.
+    An effect is the change of the mean relative to that of the scenario as it is, with its 95 % interval: paired, and
+    with the chance in today's mean (`Values.relative_interval`). `rank` counts from 1, by size, among the effects of
+    the same metric.
     """
     base, rest = found.outcomes[0], found.outcomes[1:]
     if "error" in base:
@@ -139,12 +142,19 @@ def _effects(base: Outcome, outcome: Outcome) -> dict[str, Any]:
 
 
 def _effect(before: list[float | None], after: list[float | None]) -> dict[str, Any]:
-    differences = [b - a for a, b in zip(before, after, strict=True) if a is not None and b is not None]
-    found, mean = difference_interval(differences, len(before)), _mean(before)
-    if math.isnan(found.value) or not mean:
-        return {"value": None, "reason": found.reason or "today's value is 0 or not defined"}
-    scaled = Interval(found.value / mean, found.low / mean, found.high / mean, found.reason)
-    return {"value": scaled.value, **scaled.plain()}
+    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+    missing = len(before) - len(pairs)
+    if missing:
+        return {"value": None, "reason": f"not defined in {missing} of {len(before)} replications"}
+    values = Values([a for a, _ in pairs], [b for _, b in pairs], paired=True)
+    change = values.relative
+    if change is None:
+        return {"value": None, "reason": "today's value is 0"}
+    if len(pairs) < 2 or values.a == values.b:
+        why = "only one replication" if len(pairs) < 2 else "the same in all replications: no spread to judge by"
+        return {"value": change, **Interval(change, reason=why).plain()}
+    low, high = values.relative_interval(_LEVEL) or (math.nan, math.nan)
+    return {"value": change, **Interval(change, low, high).plain()}
 
 
 def _mean(values: list[float | None]) -> float | None:

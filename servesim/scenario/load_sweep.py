@@ -104,6 +104,24 @@ class Base:
             raise InputError(in_order(dict.fromkeys(problems)))
         return found
 
+    def setting(self, path: str, value: float, mark: Mark) -> tuple[str, Node]:
+        """Return the setting that gives the number at `path` of the resolved scenario another value.
+
+        Where the document has a short form on the way it takes that one's place: `prompt_tokens: 512` is set as a
+        number, `router: power_of_d` as a mapping with its kind.
+        """
+        node, steps = self._root, path.split(".")
+        for index, step in enumerate(steps):
+            if not isinstance(node.value, dict) or step not in node.value:
+                break
+            node = node.value[step].node
+            short, rest = ".".join(steps[: index + 1]), steps[index + 1 :]
+            if len(rest) == 1 and isinstance(node.value, str):
+                return short, node_of({"kind": node.value, rest[0]: value}, mark)
+            if len(rest) == 1 and isinstance(node.value, int | float):
+                return short, node_of(value, mark)
+        return path, node_of(value, mark)
+
     def point(self, settings: Settings, variant: str = "") -> Point:
         """Return the scenario with these settings. Raises InputError."""
         root, problems = self._root, []

@@ -26,6 +26,7 @@ from servesim.experiment.sweep_key import point_key
 from servesim.experiment.sweep_pilot import estimate
 from servesim.experiment.sweep_point import Task, run_task
 from servesim.experiment.sweep_table import frontier
+from servesim.policies.routing.power_of_d import PowerOfD
 from servesim.policies.routing.random import Random
 from servesim.policies.routing.round_robin import RoundRobin
 from servesim.registry import kinds, register
@@ -47,6 +48,9 @@ workload:
 pools:
   main: {replicas: 2, usd_per_gpu_hour: 2.0, service_time: {kind: affine, base_s: 0.01}}
 """
+SHORT = SMALL.replace("{kind: uniform, min_tokens: 8, max_tokens: 24}", "16").replace(
+    "replicas: 2,", "replicas: 2, router: power_of_d,"
+)
 RATE = "workload.classes.chat.arrivals.request_rate_rps"
 VARY = {RATE: [2, 8], "pools.main.replicas": [1, 2]}
 
@@ -276,10 +280,26 @@ def test_sensitivity_ranks_what_moves_p99(small: Scenario) -> None:
     assert slower["rank"] == 1
     assert 0 < slower["low"] < slower["value"] < slower["high"]
     price = by_set["pools.main.usd_per_gpu_hour", 4.0]["effects"]
-    assert price["usd_per_million_output_tokens"]["value"] == pytest.approx(1.0)
+    dearer = price["usd_per_million_output_tokens"]
+    assert (dearer["value"], dearer["low"], dearer["high"]) == pytest.approx((1.0, 1.0, 1.0))
     assert price["p99_e2e_s"]["value"] == 0
     sizes = [abs(row["effects"]["p99_e2e_s"]["value"]) for row in found["changes"]]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_sensitivity_moves_what_is_written_in_short(tmp_path: Path) -> None:
+    file = tmp_path / "short.yaml"
+    file.write_text(SHORT)
+    asked = plan_sensitivity(Base(file), 2)
+    moved = {(nudge.path.rpartition("classes.")[2], nudge.after): index for index, nudge in enumerate(asked.nudges, 1)}
+    longer = asked.plan.points[moved["chat.prompt_tokens", 128]].point.scenario.workload.classes["chat"]
+    assert longer.prompt_tokens.tokens == 128
+    wider = asked.plan.points[moved["pools.main.router.d", 4]].point.scenario.pools["main"]
+    assert wider.router == PowerOfD(d=4)
+    assert not [nudge.path for nudge, _ in asked.skipped if "tokens" in nudge.path or "router" in nudge.path]
+    found = sensitivity(run_plan(asked.plan, executor("local", 1)), asked)
+    longest = next(row for row in found["changes"] if row["set"].endswith("output_tokens") and row["to"] == 32)
+    assert longest["effects"]["p99_e2e_s"]["value"] > 0.5
 
 
 @pytest.mark.parametrize("name", ["loky", "dask:/x", "dask://", "local://x"])
