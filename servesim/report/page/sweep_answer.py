@@ -60,10 +60,10 @@ def _reach_words(reaches: list[Reach], unit: str, asked: bool) -> list[str]:
     """Return a sentence for each line, those that go furthest first."""
     does = "meets its SLO" if asked else "is not overloaded"
     ends = {
-        "overloaded": "is overloaded",
-        "missed": "misses it",
-        "missed here": "misses it, without an interval",
-        "unclear": "is too close to call",
+        "overloaded": "is overloaded at {}",
+        "missed": "misses it at {}",
+        "missed here": "misses it at {} (no interval)",
+        "unclear": "is too close to call at {}",
     }
     ranked = sorted(reaches, key=lambda one: -one.load)
     sentences = []
@@ -73,7 +73,7 @@ def _reach_words(reaches: list[Reach], unit: str, asked: bool) -> list[str]:
             sentences.append(f"{start}{does} at every load tried, up to {one.load:g} {unit}")
         else:
             until = f"{does} up to {one.load:g} {unit}, " if one.row else ""
-            sentences.append(f"{start}{until}{ends[one.verdict]} at {one.next_load:g}")
+            sentences.append(f"{start}{until}{ends[one.verdict].format(f'{one.next_load:g}')}")
     if len(ranked) > _MOST_SENTENCES:
         sentences.append(f"{len(ranked) - _MOST_SENTENCES} more in the table below")
     return sentences
@@ -108,7 +108,7 @@ def _of_points(files: SweepFiles) -> Screen:
     }
     words = {
         "missed": "miss their SLO",
-        "missed here": "miss it, without an interval",
+        "missed here": "miss it (no interval)",
         "overloaded": "are overloaded",
         "unclear": "are too close to call",
     }

@@ -17,7 +17,10 @@ def is_asked(scenario: dict[str, Any], points: list[dict[str, Any]]) -> bool:
 
 
 def point_verdict(row: dict[str, Any], scenario: dict[str, Any]) -> Verdict:
-    """Return the worst verdict on a point's objectives; `row` is one of sweep.json that did not fail."""
+    """Return the worst verdict on a point's objectives; `row` is one of sweep.json that did not fail.
+
+    A point is overloaded if most of its replications are; of one with fewer, what it met cannot be told.
+    """
     if row["overloaded"]:
         return "overloaded"
     verdicts = [
@@ -25,7 +28,8 @@ def point_verdict(row: dict[str, Any], scenario: dict[str, Any]) -> Verdict:
         for metric, asked, at_least in _asked(row, scenario)
         if (cell := row["metrics"].get(metric, {})).get("value") is not None
     ]
-    return min(verdicts, key=ORDER.index, default="not asked")
+    told: list[Verdict] = ["unclear" if verdict == "overloaded" else verdict for verdict in verdicts]
+    return min(told, key=ORDER.index, default="not asked")
 
 
 def _asked(row: dict[str, Any], scenario: dict[str, Any]) -> list[tuple[str, float, bool]]:

@@ -88,6 +88,17 @@ def test_how_much_load_is_the_last_before_the_first_that_misses(decisions: Path)
     assert "60" not in screen.headline
 
 
+def test_a_point_of_which_some_replications_are_overloaded_is_too_close_to_call() -> None:
+    scenario = {"workload": {"classes": {"chat": {"slo": {"ttft_s": 1.0, "attainment": 0.95}}}}}
+    cell = {"value": 1.0, "reason": "overloaded in 1 of 3 replications: no steady state"}
+    rows = [
+        {"index": 0, "overloaded": False, "settings": {}, "metrics": {"slo_attainment": {"value": 1.0, "reason": "-"}}},
+        {"index": 1, "overloaded": False, "settings": {}, "metrics": {"slo_attainment": cell}},
+        {"index": 2, "overloaded": True, "settings": {}, "metrics": {"slo_attainment": cell}},
+    ]
+    assert [point_verdict(row, scenario) for row in rows] == ["met here", "unclear", "overloaded"]
+
+
 def test_with_the_slo_moved_the_answer_moves(decisions: Path) -> None:
     files = read_sweep(decisions / "line")
     strict = copy.deepcopy(files.scenario)
