@@ -42,8 +42,12 @@ class SweepFolder:
         strange = [name for name in existing if name not in _KNOWN and not name.endswith(TEMPORARY)]
         if strange:
             raise InputError(Problem(f"-o {self.directory}: is not (only) a sweep: it holds {strange[0]!r}"))
-        self._points.mkdir(parents=True, exist_ok=True)
-        self._lock_it()
+        try:
+            self._points.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise InputError(Problem(f"-o {self.directory}: cannot be written: {error.strerror}")) from None
+        self._lock_it(lock)
         try:
             if not self._resume and (any(self._points.glob("*.json")) or set(existing) & set(OUTPUTS)):
                 raise InputError(Problem(f"-o {self.directory}: holds a sweep already; --resume goes on with it"))
@@ -64,9 +68,9 @@ class SweepFolder:
     def _points(self) -> Path:
         return self.directory / POINTS
 
-    def _lock_it(self) -> None:
+    def _lock_it(self, lock: int) -> None:
         # Never deleted: a second process might have opened it just before, and lock what nobody else sees.
-        self._lock = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock = lock
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -7,6 +7,7 @@ in black and white says the same.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,4 +91,6 @@ def styled_figure() -> Iterator[Figure]:
 def save(figure: Figure, path: Path, style: str) -> None:
     """Write a figure as `style` ("png" or "svg"), whatever the path ends with."""
     metadata = {"Software": None} if style == "png" else {"Date": None, "Creator": None}
-    figure.savefig(path, format=style, dpi=_DPI, metadata=metadata)
+    with warnings.catch_warnings():  # a name with a character that the font lacks is drawn with a box instead
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
+        figure.savefig(path, format=style, dpi=_DPI, metadata=metadata)

@@ -13,6 +13,7 @@ from servesim.experiment.sweep import Plan
 from servesim.experiment.sweep_pilot import Estimate
 from servesim.experiment.sweep_table import value_of
 from servesim.report.numbers import change, listed, number, percent, seconds
+from servesim.report.sweep_warnings import warnings
 from servesim.scenario.load_sweep import words_of
 
 _METRICS: dict[str, tuple[str, Callable[[float | None], str] | None]] = {
@@ -25,6 +26,7 @@ _METRICS: dict[str, tuple[str, Callable[[float | None], str] | None]] = {
     "tok/s/GPU": ("tps_per_gpu", number),
     "USD/M": ("usd_per_million_output_tokens", number),
 }
+_MOST_WARNINGS = 8
 _EFFECTS = {
     "p99 E2E": "p99_e2e_s",
     "p99 TTFT": "p99_ttft_s",
@@ -66,10 +68,20 @@ def print_sweep(found: dict[str, Any], console: Console) -> None:
             style="dim",
             highlight=False,
         )
+    _print_warnings(found["points"], console)
     for row in found["points"]:
         if row["error"]:
             text = f"FAILED point {row['index']}: {row['error']['message']}"
             console.print(escape(text), style="bold red", highlight=False, soft_wrap=True)
+
+
+def _print_warnings(points: list[dict[str, Any]], console: Console) -> None:
+    """Print what the rows' numbers do not tell: rejections, times outside their range, estimates, overload."""
+    told = warnings([row for row in points if not row["error"]])
+    for text in told[:_MOST_WARNINGS]:
+        console.print(escape(f"WARNING {text}"), style="yellow", highlight=False, soft_wrap=True)
+    if len(told) > _MOST_WARNINGS:
+        console.print(f"{len(told) - _MOST_WARNINGS} more warnings (--format json has all)", highlight=False)
 
 
 def _cell(row: dict[str, Any], metric: str, words: Callable[[float | None], str] | None) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from servesim.cli import main
 from servesim.cli.schema import schema
+from servesim.report.sweep_text import print_sweep
 from tests.cli.conftest import SCENARIO
 
 RATE = "workload.classes.chat.arrivals.request_rate_rps"
@@ -69,6 +72,55 @@ def test_failed_points_are_shown_and_the_exit_code_says_so(scenario: Path) -> No
     done = sweep(scenario, "--vary", "limits.max_events=10,1000000")
     assert done.exit_code == 1
     assert "FAILED point 0: limits.max_events" in done.stdout
+
+
+def test_what_points_warn_of_stands_under_the_table(scenario: Path) -> None:
+    done = sweep(scenario, "--vary", "pools.main.engine.num_gpu_blocks=3,500", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "WARNING rejected 200: needs more KV blocks than the replica has (1 of 2 points)" in done.stdout
+    calm = sweep(scenario, "--vary", "pools.main.engine.num_gpu_blocks=500,600", "--quiet")
+    assert "WARNING" not in calm.stdout
+
+
+def test_many_warnings_are_cut_short_and_counted() -> None:
+    points = [
+        {
+            "index": n,
+            "variant": "",
+            "settings": {},
+            "error": None,
+            "overloaded": False,
+            "metrics": {},
+            "warnings": [f"w{n}"],
+        }
+        for n in range(12)
+    ]
+    console = Console(record=True, file=io.StringIO())
+    print_sweep(
+        {"scenario": "s", "points": points, "settings": [], "frontier": [], "replications": {"number": 1}}, console
+    )
+    text = console.export_text()
+    assert text.count("WARNING") == 8
+    assert "4 more warnings" in text
+
+
+@pytest.mark.parametrize("where", ["file", "file/sub", "file/sub/deeper"])
+def test_a_folder_that_cannot_be_made_is_bad_usage_and_nothing_runs(scenario: Path, tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    done = sweep(scenario, "--vary", "pools.main.replicas=1,2", "-o", tmp_path / where)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"-o {tmp_path / where}: ")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_names_that_the_font_lacks_make_no_noise(scenario: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.yaml"
+    names.write_text("variants: [{name: '\U0001f680 fast', set: {}}, {name: two, set: {pools.main.replicas: 2}}]")
+    done = sweep(scenario, "--variants", names, "--vary", f"{RATE}=2,20", "-o", tmp_path / "out", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert not done.stderr
+    assert (tmp_path / "out" / "curves.png").exists()
 
 
 def test_sensitivity_lists_what_moves_and_what_does_not(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from servesim.report.page.sweep_charts import curve_groups, frontier_chart, most
 from servesim.report.page.sweep_verdicts import Reach, is_asked, point_verdict, reach
 from servesim.report.sweep_series import axis_title, lines, load_axis, point_words, saturation
 from servesim.report.sweep_text import short_names
+from servesim.report.sweep_warnings import warnings
 from servesim.scenario.load_sweep import words_of
 
 _COLUMNS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
@@ -31,7 +32,6 @@ _COLUMNS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("$/h", "cost_usd_per_hour", number),
     ("$/M tokens", "usd_per_million_output_tokens", number),
 )
-_OVERLOAD = " is overloaded"  # in the warning of servesim.metrics about it
 _WORDS = {"met": "yes", "met here": "yes, no interval", "missed": "no", "missed here": "no, no interval",
           "unclear": "too close", "overloaded": "overloaded", "not asked": ""}  # fmt: skip
 
@@ -68,19 +68,6 @@ def sweep_page(files: SweepFiles) -> str:
         provenance=[] if files.first is None else list(flat(files.first["provenance"])),
         seeds=found["replications"]["seeds"],
     )
-
-
-def warnings(points: list[dict[str, Any]]) -> list[str]:
-    """Return every warning once, with the number of points that have it; overload, told in figures by each, as one."""
-    of = len(points)
-    over = sum(bool(row["overloaded"]) for row in points)
-    having: dict[str, int] = {}
-    for row in points:
-        for text in row.get("warnings", ()):
-            if not (row["overloaded"] and _OVERLOAD in text):
-                having[text] = having.get(text, 0) + 1
-    told = [f"{over} of {of} points are overloaded: their latencies depend on how long the run lasts"] if over else []
-    return told + [text if count == of else f"{text} ({count} of {of} points)" for text, count in having.items()]
 
 
 def _reaches(found: list[Reach], files: SweepFiles) -> Grid:

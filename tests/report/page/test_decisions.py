@@ -15,11 +15,11 @@ from servesim.errors import InputError
 from servesim.report.page import page
 from servesim.report.page.forest import Entry, forest
 from servesim.report.page.read_sweep import SweepFiles, read_sensitivity, read_sweep
-from servesim.report.page.sweep import warnings
 from servesim.report.page.sweep_answer import sweep_screen
 from servesim.report.page.sweep_charts import curve_groups, frontier_chart
 from servesim.report.page.sweep_verdicts import point_verdict, reach
 from servesim.report.sweep_series import lines, load_axis
+from servesim.report.sweep_warnings import warnings
 from tests.report.page.conftest import DECISIONS, RATE
 from tests.report.page.test_page import FETCHING, HOSTILE, chart_data, tags
 
