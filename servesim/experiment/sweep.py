@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from servesim.errors import InputError
+from servesim.errors import InputError, Problem
 from servesim.experiment.executors import executor as executor_named
 from servesim.experiment.replicate import Told, checked_number
 from servesim.experiment.simulate import checked_seed
@@ -17,7 +17,7 @@ from servesim.experiment.sweep_key import point_key
 from servesim.experiment.sweep_point import Outcome, Task, failure
 from servesim.experiment.sweep_table import document, frame
 from servesim.scenario.dump import to_yaml
-from servesim.scenario.load_sweep import Asked, Base, Point, asked_of_values
+from servesim.scenario.load_sweep import Asked, Base, Point, asked_of_values, words_of
 from servesim.scenario.resolve import resolve
 from servesim.scenario.schema import Scenario
 
@@ -111,19 +111,33 @@ def plan_sweep(base: Base, asked: Asked, replications: int | None = None, seed: 
 def plan_points(base: Base, points: Sequence[Point], replications: int, seed: int | None) -> Plan:
     """Return the points with their keys."""
     checked_number(replications, "replications")
-    faults: list[InputError] = []
+    faults: list[tuple[Point, InputError]] = []
     planned = [_planned(point, replications, seed, faults) for point in points]
     if len(faults) == len(points):
-        raise InputError(list(dict.fromkeys(problem for fault in faults for problem in fault.problems)))
+        raise InputError(_with_settings(faults))
     return Plan(base.scenario, planned, replications)
 
 
-def _planned(point: Point, replications: int, seed: int | None, faults: list[InputError]) -> Planned:
+def _with_settings(faults: list[tuple[Point, InputError]]) -> list[Problem]:
+    """Return each problem once, with the first point that has it and how many others do."""
+    having: dict[Problem, list[Point]] = {}
+    for point, fault in faults:
+        for problem in fault.problems:
+            having.setdefault(problem, []).append(point)
+    found = []
+    for problem, points in having.items():
+        settings = [points[0].variant, *(f"{path}={words_of(value)}" for path, value in points[0].settings.items())]
+        where = ", ".join(filter(None, settings)) + (f" and {len(points) - 1} more" if len(points) > 1 else "")
+        found.append(replace(problem, message=f"{problem.message} ({where})") if where and len(faults) > 1 else problem)
+    return found
+
+
+def _planned(point: Point, replications: int, seed: int | None, faults: list[tuple[Point, InputError]]) -> Planned:
     own = point.scenario.seed if seed is None else checked_seed(seed)
     try:
         resolved = resolve(point.scenario).scenario
     except InputError as error:
-        faults.append(error)
+        faults.append((point, error))
         return Planned(point, point_key(point.scenario, own, replications), own, failure(error))
     return Planned(point, point_key(resolved, own, replications), own)
 

@@ -74,6 +74,16 @@ def test_failed_points_are_shown_and_the_exit_code_says_so(scenario: Path) -> No
     assert "FAILED point 0: limits.max_events" in done.stdout
 
 
+def test_where_no_point_can_be_run_each_fault_names_its_settings(scenario: Path) -> None:
+    gpus = ("--set", "pools.main.model=llama-3.1-70b", "--set", "pools.main.service_time=roofline")
+    done = sweep(scenario, *gpus, "--vary", "pools.main.gpu=l4,t4", "--vary", "seed=1,2")
+    assert done.exit_code == 2
+    first, second = done.stderr.splitlines()
+    assert "does not fit" in first
+    assert first.endswith("(pools.main.gpu=l4, seed=1 and 1 more)")
+    assert second.endswith("(pools.main.gpu=t4, seed=1 and 1 more)")
+
+
 def test_what_points_warn_of_stands_under_the_table(scenario: Path) -> None:
     done = sweep(scenario, "--vary", "pools.main.engine.num_gpu_blocks=3,500", "--quiet")
     assert done.exit_code == 0, done.output
