@@ -36,7 +36,8 @@ try:
         steady = getattr(result, "steady", True)
         answer({"numbers": numbers, "overloaded": not steady, "cpu_s": time.process_time() - started})
 except Exception as error:
-    answer({"error": f"{type(error).__name__}: {error}", "input": getattr(error, "exit_code", 1) == 2})
+    known = getattr(error, "exit_code", 1) == 2
+    answer({"error": str(error) if known else f"{type(error).__name__}: {error}", "input": known})
 """
 
 
@@ -95,7 +96,7 @@ class There:
         except ValueError:
             raise InputError(f"{file}: lies outside the repository {root}, so --against cannot find it there") from None
         self.file = tree / place
-        self._said = f"at {ref}"
+        self._said, self._tree, self._file = f"at {ref}", tree, file
         self._allow_paths = allow_paths
         if not self.file.is_file():
             raise InputError(
@@ -145,7 +146,9 @@ class There:
         found: dict[str, Any] = json.loads(line) if line else {"error": self._last_words(), "input": False}
         if "error" in found:
             self.close()
-            message = f"{self._said}: {found['error']}"
+            # Not where the tree lay, which is gone by now: by the name it has in the repository.
+            words = found["error"].replace(str(self.file), str(self._file)).replace(f"{self._tree}{os.sep}", "")
+            message = "\n".join(f"{self._said}: {line}" for line in words.splitlines())
             raise InputError(message) if found["input"] else ServesimError(message)
         return found
 

@@ -6,19 +6,22 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from servesim.check.fingerprint import Fingerprint
 from servesim.errors import InputError, Problem
 from servesim.registry import Spec
-from servesim.scenario.document import parse_document, plain
+from servesim.scenario.document import Node, parse_document, plain
 from servesim.scenario.document_text import read_text
-from servesim.scenario.load_allowed import nearest
-from servesim.scenario.load_problems import in_order, schema_problems
+from servesim.scenario.load_allowed import nearest, suggestion
+from servesim.scenario.load_place import child_by_name
+from servesim.scenario.load_problems import in_order, placed, schema_problems
+from servesim.scenario.schema import Scenario
 
 FORMAT = "servesim-baseline-1"
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -40,6 +43,11 @@ class Assertion(NamedTuple):
         return f"{self.metric} {'<=' if self.at_most else '>='} {self.limit:g}"
 
 
+def _read(text: str) -> str:
+    assertion(text)
+    return text
+
+
 def assertion(text: str) -> Assertion:
     """Read `ttft_s.p99 <= 0.5`; raises ValueError with a message for the reader."""
     found = _ASSERTION.fullmatch(text)
@@ -52,6 +60,16 @@ def assertion(text: str) -> Assertion:
     return Assertion(found["metric"], found["sign"] == "<=", limit)
 
 
+def limits(scenario: Scenario, own: list[Assertion]) -> list[tuple[Assertion, bool]]:
+    """Return what must hold, and whether the scenario asks for it itself: `own` assertions, then its attainments."""
+    asked = {
+        f"{name}.slo_attainment": spec.slo.attainment
+        for name, spec in scenario.workload.classes.items()
+        if spec.slo.attainment is not None
+    }
+    return [*((one, False) for one in own), *((Assertion(name, False, share), True) for name, share in asked.items())]
+
+
 class Recorded(Spec):
     """One scenario's replications. `values` have one number for each of `seeds`, in order; so have `digests`."""
 
@@ -59,7 +77,9 @@ class Recorded(Spec):
 
     name: str = Field(description="the scenario's own name")
     thresholds: dict[str, Fraction] = Field(default_factory=dict, description="by metric, instead of the file's")
-    asserts: list[str] = Field(default_factory=list, alias="assert", description="limits: ttft_s.p99 <= 0.5")
+    asserts: list[Annotated[str, AfterValidator(_read)]] = Field(
+        default_factory=list, alias="assert", description="limits: ttft_s.p99 <= 0.5"
+    )
     made_from: Fingerprint
     overloaded: bool = False
     seeds: list[int] = Field(min_length=2)
@@ -72,11 +92,6 @@ class Recorded(Spec):
         for where, count in counts.items():
             if count != len(self.seeds):
                 raise ValueError(f"{where}: {count} for {len(self.seeds)} seeds; --update makes it anew")
-        for name in self.thresholds:
-            if name not in self.values:
-                raise ValueError(f"thresholds.{name}: {_unknown(name, self.values)}")
-        for text in self.asserts:
-            assertion(text)
         return self
 
     @property
@@ -104,9 +119,14 @@ class Baseline(Spec):
 EMPTY = Baseline(format=FORMAT)  # type: ignore[arg-type]
 
 
-def _unknown(name: str, known: Any) -> str:
-    near = nearest(name, known)
-    return f"unknown metric{f'; did you mean {near}?' if near else ''} Known: {', '.join(known)}"
+def _unknown_thresholds(found: Baseline, root: Node) -> Iterator[Problem]:
+    for key, one in found.scenarios.items():
+        place = child_by_name(root, f"scenarios.{key}")
+        for name in one.thresholds:
+            if name not in one.values:
+                here = None if place is None else child_by_name(place.node, f"thresholds.{name}")
+                message = f"unknown metric{suggestion(name, one.values)}; known: {', '.join(one.values)}"
+                yield placed(message, f"scenarios.{key}.thresholds.{name}", root.mark if here is None else here.key)
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -120,8 +140,9 @@ def load_baseline(path: Path) -> Baseline:
         found = Baseline.model_validate(plain(document.root))
     except ValidationError as error:
         raise InputError(in_order([*document.problems, *schema_problems(error, document.root, Baseline)])) from None
-    if document.problems:
-        raise InputError(in_order(document.problems))
+    problems = [*document.problems, *_unknown_thresholds(found, document.root)]
+    if problems:
+        raise InputError(in_order(problems))
     return found
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from servesim.check.baseline import EMPTY, Assertion, Recorded, key_of, load_baseline, save_baseline
+from servesim.check.baseline import EMPTY, Assertion, Recorded, key_of, limits, load_baseline, save_baseline
 from servesim.check.measure import Here, Replication
-from servesim.errors import InputError
+from servesim.check.report import Kept
+from servesim.errors import InputError, Problem
 from servesim.experiment.precision import HEADLINES
 from servesim.experiment.replicate import Told, checked_number
 from servesim.experiment.seeds import replication_seeds
-from servesim.scenario.load_allowed import nearest
+from servesim.metrics.contrasts import mean
+from servesim.scenario.load_allowed import suggestion
 
 REPLICATIONS = 20
 
@@ -25,12 +27,13 @@ def update(
     allow_paths: Sequence[str | Path] = (),
     deployed: Sequence[str] = (),
     progress: Told | None = None,
-) -> None:
+) -> list[tuple[Path, Kept]]:
     """Write what `scenarios` measure now to `baseline`; thresholds, assertions and other scenarios in it stay.
 
     Recorded are the headline metrics, attainments, those that were recorded before or that an assertion is about, and
     `metrics`. `replications` as before unless given, else 20. Pools run as `deployed` (see
-    `servesim.deploy.overlay.with_deployed`). Raises InputError.
+    `servesim.deploy.overlay.with_deployed`). Returns the assertions and attainments asked for that
+    are missed now, with whose they are: with them every check fails. Raises InputError.
     """
     file = Path(baseline)
     if not file.parent.is_dir():
@@ -39,13 +42,23 @@ def update(
         raise InputError("replications: at least 2, one says nothing of how another would differ")
     found = load_baseline(file) if file.exists() else EMPTY
     records = dict(found.scenarios)
+    missed: list[tuple[Path, Kept]] = []
     for path in map(Path, scenarios):
         key = key_of(path, file)
         old = records.get(key)
         here = Here(path, tuple(map(Path, allow_paths)), deployed)
         number = replications or (len(old.seeds) if old else REPLICATIONS)
         records[key] = _record(here, _runs(here, number, progress), old, metrics)
+        missed += [(path, one) for one in _missed(here, records[key])]
     save_baseline(found.model_copy(update={"scenarios": records}), file)
+    return missed
+
+
+def _missed(here: Here, record: Recorded) -> Iterator[Kept]:
+    for one, implied in limits(here.scenario, record.assertions):
+        found = record.values.get(one.metric)
+        if found and not one.kept(mean(found)):
+            yield Kept(str(one), False, mean(found), one.metric, implied)
 
 
 def _runs(here: Here, number: int, progress: Told | None) -> list[Replication]:
@@ -61,10 +74,8 @@ def _record(here: Here, runs: list[Replication], old: Recorded | None, metrics: 
     """Return what a baseline holds of a scenario; `old` gives thresholds, assertions and metrics."""
     first = runs[0]
     assertions = [] if old is None else old.assertions
-    for name in metrics:
-        named(name, first, "--metric")
-    for one in assertions:
-        named(one.metric, first, f"{here.file}: assert {one}")
+    named([("--metric", name) for name in metrics], first)
+    named([(f"{here.file}: assert {one}", one.metric) for one in assertions], first)
     before = [] if old is None else list(old.values)
     values = defined(runs, list(dict.fromkeys([*followed(first, assertions), *before, *metrics])))
     if not values:
@@ -82,13 +93,16 @@ def _record(here: Here, runs: list[Replication], old: Recorded | None, metrics: 
     )
 
 
-def named(metric: str, first: Replication, where: str) -> None:
-    """Raise InputError, with the nearest name, unless a replication defines the metric."""
+def named(asked: Sequence[tuple[str, str]], first: Replication) -> None:
+    """Raise InputError unless a replication defines every metric; `asked` has (who asks, metric)."""
     known = {name for name, value in first.metrics.items() if value is not None}
-    if metric not in known:
-        near = nearest(metric, sorted(known))
-        hint = f"did you mean {near}?" if near else f"such as {', '.join(HEADLINES)}"
-        raise InputError(f"{where}: metric {metric!r} is unknown, or not defined for this scenario; {hint}")
+    problems = []
+    for where, metric in asked:
+        if metric not in known:
+            hint = suggestion(metric, sorted(known)) or f"; such as {', '.join(HEADLINES)}"
+            problems.append(Problem(f"{where}: metric {metric!r} is unknown, or not defined for this scenario{hint}"))
+    if problems:
+        raise InputError(problems)
 
 
 def followed(first: Replication, assertions: Sequence[Assertion]) -> list[str]:

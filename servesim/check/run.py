@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from servesim.check.against import There, work_tree
-from servesim.check.baseline import EMPTY, Assertion, Baseline, Recorded, key_of, load_baseline, recorded
+from servesim.check.baseline import EMPTY, Assertion, Baseline, Recorded, key_of, limits, load_baseline, recorded
 from servesim.check.fingerprint import Fingerprint, changes
 from servesim.check.judge import Evidence, Rules, verdicts
 from servesim.check.measure import Here, Replication
@@ -208,8 +208,7 @@ def _replications(case: _Case) -> Iterator[float]:
 
 
 def _check_names(case: _Case) -> None:
-    for one in case.assertions:
-        named(one.metric, case.now[0], f"{case.key}: assert {one}")
+    named([(f"{case.key}: assert {one}", one.metric) for one in case.assertions], case.now[0])
 
 
 def _paired(case: _Case) -> bool:
@@ -241,7 +240,7 @@ def _report(cases: list[_Case], found: Baseline, against: str | None) -> Report:
                 asked=len(case.seeds),
                 moved=case.moved,
                 verdicts=[verdict for (key, _), verdict in judged.items() if key == case.key],
-                assertions=[_kept(case, one, implied) for one, implied in _limits(case)],
+                assertions=[_kept(case, one, implied) for one, implied in limits(case.here.scenario, case.assertions)],
                 overloaded=2 * sum(run.overloaded for run in case.now) > len(case.now),
                 overloaded_before=case.before.overloaded,
                 cpu_s=sum(run.cpu_s for run in case.now),
@@ -254,17 +253,6 @@ def _report(cases: list[_Case], found: Baseline, against: str | None) -> Report:
 def _all_equal(case: _Case) -> bool:
     digests = [run.digest for run in case.now]
     return len(digests) > 1 and _paired(case) and digests == case.before.digests[: len(digests)]
-
-
-def _limits(case: _Case) -> list[tuple[Assertion, bool]]:
-    """Return what must hold: the baseline's assertions, and the attainments that the scenario asks for itself."""
-    asked = {
-        f"{name}.slo_attainment": spec.slo.attainment
-        for name, spec in case.here.scenario.workload.classes.items()
-        if spec.slo.attainment is not None
-    }
-    own = [(Assertion(name, False, share), True) for name, share in asked.items()]
-    return [*((one, False) for one in case.assertions), *own]
 
 
 def _kept(case: _Case, one: Assertion, implied: bool) -> Kept:

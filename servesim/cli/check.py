@@ -12,7 +12,7 @@ import click
 from servesim.cli.group import allow_path_option, debug_option
 
 if TYPE_CHECKING:
-    from servesim.check.report import Report
+    from servesim.check.report import Kept, Report
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>s|m|min|h)?")
@@ -113,7 +113,7 @@ def check(
     with steps_bar("replications", enabled=not quiet) as progress:
         if update:
             assert baseline is not None
-            recorded(
+            missed = recorded(
                 scenarios,
                 baseline,
                 replications=replications,
@@ -123,6 +123,7 @@ def check(
                 progress=progress,
             )
             click.echo(f"{baseline}: recorded {', '.join(map(str, scenarios))}")
+            _say_missed(missed)
             return
         found = checked(
             scenarios,
@@ -138,6 +139,15 @@ def check(
     _write(found, output, junit_file, markdown_file)
     _show(found, style)
     ctx.exit(found.exit_code)
+
+
+def _say_missed(missed: list[tuple[Path, Kept]]) -> None:
+    """Say on stderr which limits the new baseline misses itself."""
+    from servesim.report.compare import metric_value
+
+    for path, one in missed:
+        value = metric_value(one.metric, one.value)
+        click.echo(f"{path}: {one.limit} is missed now, the mean is {value}: every check will fail", err=True)
 
 
 def _say_differences(scenarios: tuple[Path, ...], deployed: tuple[str, ...], allow_paths: tuple[Path, ...]) -> None:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from servesim.errors import InputError
+from servesim.errors import InputError, Problem
 from servesim.experiment.combine import combined, replication_intervals
 from servesim.experiment.replicate import Replications, Runs, Told, checked_number
 from servesim.experiment.simulate import Progress
@@ -94,11 +94,14 @@ def wanted_metrics(summary: dict[str, Any], metrics: Sequence[str]) -> dict[str,
     known = {name: path for name, path in metric_paths(classes).items() if number_at(classes, path) is not None}
     if not metrics:
         return {name: known[name] for name in HEADLINES if name in known}
+    problems = []
     for name in metrics:
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else f"; such as {', '.join(HEADLINES)}"
-            raise InputError(f"metric {name!r}: unknown, or not defined for this scenario{hint}")
+            problems.append(Problem(f"metric {name!r}: unknown, or not defined for this scenario{hint}"))
+    if problems:
+        raise InputError(problems)
     return {name: known[name] for name in metrics}
 
 

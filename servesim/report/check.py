@@ -10,7 +10,7 @@ from servesim.check.report import Checked, Report
 from servesim.report.compare import metric_value
 from servesim.report.grids import Grid
 from servesim.report.markdown import escaped, markdown_table
-from servesim.report.numbers import change, listed
+from servesim.report.numbers import change, listed, two_digits
 from servesim.report.table import print_paragraph, rich_table
 
 MARKS = {0: "PASSED", 3: "FAILED", 4: "OVERLOADED", 5: "INCONCLUSIVE"}
@@ -107,7 +107,7 @@ def _sure(one: Checked, before: str) -> str:
     )
     return (
         f"{start}; the smallest change for the worse that they would show with 80 % probability in every metric: "
-        f"{100 * one.detectable:.2g} % ({widest.metric})"
+        f"{two_digits(one.detectable)} ({widest.metric})"
     )
 
 

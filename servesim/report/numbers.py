@@ -26,6 +26,11 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
+def two_digits(value: float) -> str:
+    """Return a fraction as a percentage with two significant digits; from 100 % on in whole percent."""
+    return f"{100 * value:,.0f} %" if abs(value) >= 1 else f"{100 * value:.2g} %"
+
+
 def whole_percent(value: float) -> str:
     """Return a fraction as a whole percentage."""
     return f"{100 * value:.0f} %"
@@ -36,7 +41,7 @@ def change(value: float | None) -> str:
     if value is None:
         return "-"
     if value >= 1:
-        return f"x {1 + value:.3g}"
+        return f"x {number(1 + value)}"
     return "=" if value == 0 else f"{100 * value:+.1f} %"
 
 

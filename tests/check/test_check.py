@@ -257,6 +257,26 @@ def test_a_bad_baseline_is_refused(small: Path, edit: Change, old: str, new: str
         check([small], edit(old, new))
 
 
+def test_all_faults_of_assertions_and_thresholds_are_said_at_their_places(
+    small: Path, baseline: Path, edit: Change
+) -> None:
+    more = "\n    assert: [ttft_s.p99 = 3, ttft_s.p99 <= 3 ms]"
+    with pytest.raises(InputError) as caught:
+        check([small], edit("name: small", "name: small" + more))
+    assert [str(one).split(": ")[0].rpartition("baseline.yaml")[2] for one in caught.value.problems] == [
+        ":8:14",
+        ":8:30",
+    ]
+    edit(more, "\n    thresholds: {tfft_s.mean: 0.1, e2e_s.maen: 0.1}")
+    with pytest.raises(InputError) as caught:
+        check([small], baseline)
+    assert [(one.line, one.column) for one in caught.value.problems] == [(8, 18), (8, 36)]
+    edit("thresholds: {tfft_s.mean: 0.1, e2e_s.maen: 0.1}", "assert: [tfft_s.p99 <= 3, e2e_s.p98 <= 3]")
+    with pytest.raises(InputError) as caught:
+        check([small], baseline)
+    assert len(caught.value.problems) == 2
+
+
 def test_a_missing_baseline_says_how_to_make_one(small: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such baseline; the same command with --update makes it"):
         check([small], tmp_path / "none.yaml")

@@ -77,6 +77,18 @@ def test_wrong_usage(small: Path, options: tuple[object, ...], message: str) -> 
     assert message in result.stderr
 
 
+def test_an_update_says_what_the_new_baseline_misses_itself(small: Path, tmp_path: Path, change: Change) -> None:
+    baseline = tmp_path / "b.yaml"
+    made = run("check", small, "--baseline", baseline, "--update", "--replications", 3, "--quiet")
+    assert not made.stderr
+    change("slo: {", "slo: {e2e_s: 0.01, ")
+    again = run("check", small, "--baseline", baseline, "--update", "--replications", 3, "--quiet")
+    assert again.exit_code == 0
+    assert "slo_attainment >= 0." in again.stderr
+    assert "is missed now, the mean is 0.0 %: every check will fail" in again.stderr
+    assert run("check", small, "--baseline", baseline, "--quiet").exit_code == 3
+
+
 def test_names_are_escaped_everywhere(small: Path, baseline: Path, change: Change) -> None:
     change("base_s: 0.01", "base_s: 0.0105")
     report = check([small], baseline)

@@ -11,7 +11,7 @@ from servesim.errors import InputError, Problem
 from servesim.report.check import MARKS, count_words, sentences, verdict_grid
 from servesim.report.compare import metric_value
 from servesim.report.grids import Grid
-from servesim.report.numbers import change
+from servesim.report.numbers import change, two_digits
 from servesim.report.page.forest import Entry, Forest, forest
 from servesim.report.page.read import read_json
 from servesim.report.page.render import render
@@ -84,7 +84,7 @@ def _screen(report: Report) -> Screen:
     ]
     seen = [one.detectable for one in report.scenarios if one.detectable is not None]
     if seen and not tiles:
-        tiles.append(Tile("would have been seen", f"{100 * max(seen):.2g} %", "smallest change, with 80 % probability"))
+        tiles.append(Tile("would have been seen", two_digits(max(seen)), "smallest change, with 80 % probability"))
     moved = list(dict.fromkeys(text for one in report.scenarios for text in one.moved))
     columns = (
         ("What changed?", moved or ["Nothing that is known to matter."]),
@@ -136,6 +136,6 @@ def _changes(known: list[Verdict]) -> Forest:
 
 def _tip(one: Verdict) -> str:
     around = f" ({change(one.low)} to {change(one.high)})" if one.low is not None else ""
-    seen = "" if one.detectable is None else f"; {100 * one.detectable:.2g} % would have been seen"
+    seen = "" if one.detectable is None else f"; {two_digits(one.detectable)} would have been seen"
     values = f"{metric_value(one.metric, one.before)} to {metric_value(one.metric, one.now)}"
     return f"{one.metric}: {values}, {change(one.relative)}{around}{seen}"
