@@ -103,7 +103,7 @@ def words(found: dict[str, Any]) -> list[str]:
         if not all(row["monotone"] for row in ranked):
             sentences.append("More replicas were seen to do worse than fewer: look at the router.")
     if found["doubt"] is not None and ranked:
-        sentences.append(_doubt(found["doubt"], ranked[0]))
+        sentences.append(doubt_words(found["doubt"], ranked[0]))
     if found["naive"] is not None:
         sentences.append(_naive(found["naive"]))
     return sentences
@@ -131,7 +131,8 @@ def error_words(of: str) -> str:
     }.get(of, "the calibration's error")
 
 
-def _doubt(doubt: dict[str, Any], best: dict[str, Any]) -> str:
+def doubt_words(doubt: dict[str, Any], best: dict[str, Any]) -> str:
+    """Return whether the size of the first hangs on the error of the iteration times."""
     size = best.get("replicas", best.get("servers"))
     ends = ", ".join(
         f"times x {end['factor']:.3g}: "
@@ -145,9 +146,10 @@ def _doubt(doubt: dict[str, Any], best: dict[str, Any]) -> str:
 
 def _naive(naive: dict[str, Any]) -> str:
     cost = "" if naive["usd_per_hour"] is None else f", ${naive['usd_per_hour']:,.2f}/h"
+    replicas = "1 replica" if naive["replicas"] == 1 else f"{naive['replicas']} replicas"
     saving = "" if naive["saving"] is None else f"; the first saves {100 * naive['saving']:.0f} %"
     return (
-        f"Naive choice: {settings_words(naive['settings'])}, {naive['replicas']} replicas{cost} (busiest minute "
+        f"Naive choice: {settings_words(naive['settings'])}, {replicas}{cost} (busiest minute "
         f"{naive['peak_rps']:.3g} requests/s, one replica takes {naive['one_replica_rps']:.3g}){saving}."
     )
 

@@ -77,7 +77,7 @@ def _end(
     try:
         candidate = stretched(found.candidate, service, factor)
     except InputError as error:
-        return End(factor, None, error.problems[0].message)
+        return End(factor, None, not_tried(factor, error))
     ladder = Ladder(laboratory, candidate, rule, targets)
     least, most = sizes
     if ladder.meets(found.size):  # then no larger one is of interest, else no smaller one
@@ -86,6 +86,11 @@ def _end(
         least = found.size + 1
     best = ladder.smallest(least, most)
     return End(factor, None if best is None else best.size)
+
+
+def not_tried(factor: float, error: InputError) -> str:
+    """Return why an end of the band was left out: shorter times can be impossible on the GPU, which is no fault."""
+    return "not tried as this GPU cannot be so fast" if factor < 1 else error.problems[0].message
 
 
 def stretched(candidate: Candidate, service: IterationTimeSpec, factor: float) -> Candidate:

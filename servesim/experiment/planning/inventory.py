@@ -16,7 +16,7 @@ from servesim.experiment.planning.bounds import bound, samples
 from servesim.experiment.planning.candidates import Candidate, Pruned, candidates
 from servesim.experiment.planning.capacity import Capacity, Curve, curve
 from servesim.experiment.planning.division import Choice, Divider, Division
-from servesim.experiment.planning.doubt import stretched
+from servesim.experiment.planning.doubt import not_tried, stretched
 from servesim.experiment.planning.error_band import error_band
 from servesim.experiment.planning.growth import Growth
 from servesim.experiment.planning.observe import Laboratory, targets_of
@@ -194,7 +194,7 @@ class InventoryPlanner:
             try:
                 slower = stretched(way.candidate, service, factor)
             except InputError as error:
-                ends.append({"factor": factor, "breach": None, "reason": error.problems[0].message})
+                ends.append({"factor": factor, "breach": None, "reason": not_tried(factor, error)})
                 continue
             start = way.curve.capacity(up).factor / factor
             changed = replace(way.curve, candidate=slower, measured={}, guess=start or 1.0)
