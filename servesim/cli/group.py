@@ -46,6 +46,8 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt:
             _fail(ctx, "interrupted", INTERRUPTED)
         except InputError as error:
+            if ctx.meta.get(_DEBUG) and error.__cause__ is not None:
+                click.echo(traceback.format_exc(), err=True, nl=False)
             _fail(ctx, str(error), error.exit_code)
         except ServesimError as error:
             _fail(ctx, f"error: {error}", error.exit_code)

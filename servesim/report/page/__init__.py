@@ -40,11 +40,23 @@ def page(directory: Path) -> str:
         raise InputError(f"{directory}: {what}")
     for name, made in _PAGES.items():
         if (directory / name).exists():
-            return made(directory)
+            return _made(made, directory, name)
     raise InputError(
         f"{directory}: holds no result; expected one of {', '.join(_PAGES)}, which `-o` of run, sweep, "
         "compare, check and plan writes"
     )
+
+
+def _made(made: Callable[[Path], str], directory: Path, name: str) -> str:
+    """Return the page; a file with a part missing or of another kind is bad input, whichever part it is."""
+    from jinja2 import TemplateError
+
+    try:
+        return made(directory)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, TemplateError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        told = f"is not as servesim wrote it ({what}); make the result again. If nobody changed it, please report this"
+        raise InputError(f"{directory / name}: {told}, with what --debug shows") from error
 
 
 def write_page(path: Path, text: str, *, force: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,37 @@ def test_names_cannot_leave_their_place(decisions: Path, copied: Callable[[str],
     assert not [tag for tag, _ in tags(text) if tag == "img"]
     assert "&lt;/script&gt;" in text
     assert "</script><script>window.hit" not in text
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_a_result_that_was_changed_by_hand_has_a_page_or_is_named(copied: Callable[[str], Path], name: str) -> None:
+    directory = copied(name)
+    (path,) = directory.glob("*.json")
+    text, chance = path.read_text(), random.Random(name)
+    refused: list[str] = []
+    for place in chance.sample(places(json.loads(text)), 12):
+        for damage in (None, "x", {}):
+            found = json.loads(text)
+            at(found, place[:-1])[place[-1]] = damage
+            path.write_text(json.dumps(found))
+            try:
+                page(directory)
+            except InputError as error:
+                refused.append(str(error))
+    assert refused
+    assert all(message.startswith(str(path)) for message in refused)
+
+
+def places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the way to every value inside."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [way for key, one in inner for way in ((*here, key), *places(one, (*here, key)))]
+
+
+def at(value: Any, way: tuple[Any, ...]) -> Any:
+    for key in way:
+        value = value[key]
+    return value
 
 
 def hostile_decision(directory: Path) -> Path:
