@@ -11,7 +11,7 @@ from servesim.errors import InputError
 from servesim.experiment.compare_why import why_changed
 from servesim.experiment.precision import HEADLINES, number_at, wanted_metrics
 from servesim.experiment.replicate import Replications, Runs, Told, checked_number
-from servesim.metrics.contrasts import Values, holm
+from servesim.metrics.contrasts import Values, holm, mean
 from servesim.scenario.schema import Scenario
 
 LEAST_REPLICATIONS = 10
@@ -80,8 +80,25 @@ class Comparison:
             "overloaded": {"a": self.a.overloaded, "b": self.b.overloaded},
             "metrics": {change.metric: change.plain() for change in self.changes},
             "why": why_changed(self.a.summaries, self.b.summaries, self.level),
+            "classes": self._classes(),
+            "completed": {"a": _completed(self.a), "b": _completed(self.b)},
             "provenance": {"a": self.a.first.numbers["provenance"], "b": self.b.first.numbers["provenance"]},
         }
+
+    def _classes(self) -> dict[str, list[str]]:
+        """Return the classes that both have, whose requests are the same in both, and those that one has alone."""
+        ours, theirs = (list(side.scenario.workload.classes) for side in (self.a, self.b))
+        return {
+            "shared": [name for name in ours if name in theirs],
+            "a": [name for name in ours if name not in theirs],
+            "b": [name for name in theirs if name not in ours],
+        }
+
+
+def _completed(side: Replications) -> float | None:
+    """Return the fraction of the offered requests that were completed, over all replications; None of none."""
+    offered, done = (sum(one["classes"]["all"][key] for one in side.summaries) for key in ("offered", "completed"))
+    return done / offered if offered else None
 
 
 def compare(
@@ -155,9 +172,18 @@ def judged(
     different = holm({name: values.contrast().p_different() for name, values in known.items()})
     equal = holm({name: values.p_equal_within(margin) for name, values in known.items()})
     return [
-        Change(name, UNDEFINED) if values is None else _change(name, values, different[name], equal[name], level)
+        _undefined(name, a, b, wanted[name])
+        if values is None
+        else _change(name, values, different[name], equal[name], level)
         for name, values in pairs.items()
     ]
+
+
+def _undefined(name: str, a: list[dict[str, Any]], b: list[dict[str, Any]], path: tuple[str, ...]) -> Change:
+    """Return that nothing can be said of a metric, with the mean of the side that does define it."""
+    sides = [[number_at(one["classes"], path) for one in side] for side in (a, b)]
+    means = [None if None in side else mean([value for value in side if value is not None]) for side in sides]
+    return Change(name, UNDEFINED, a=means[0], b=means[1])
 
 
 def _pairs(a: list[dict[str, Any]], b: list[dict[str, Any]], path: tuple[str, ...]) -> Values | None:

@@ -16,6 +16,7 @@ PART_TITLES = {**PARTS, "tail_shape_s": "shape of the tail"}
 _SHORT = {"ttft_s": "TTFT", "e2e_s": "E2E"}
 _LEAST_SHOWN = 0.005
 _LEAST_CAUSE = 0.15
+_WHOLE_FROM = 10.0  # ten times as much: tenths of a percent say nothing
 _ROUNDING_S = 1e-9  # sums of parts are right to about that
 
 
@@ -59,11 +60,16 @@ def metrics_grid(summary: dict[str, Any]) -> Grid:
                 metric_value(name, one["a"]),
                 metric_value(name, one["b"]),
                 change(one["relative"]),
-                "-" if one["low"] is None else f"{100 * one['low']:+.1f} to {100 * one['high']:+.1f}",
+                "-" if one["low"] is None else f"{_hundredths(one['low'])} to {_hundredths(one['high'])}",
                 one["verdict"],
             )
         )
     return grid
+
+
+def _hundredths(value: float) -> str:
+    """Return a relative change in percent, without its unit."""
+    return f"{100 * value:+,.0f}" if abs(value) >= _WHOLE_FROM else f"{100 * value:+.1f}"
 
 
 def why_grid(summary: dict[str, Any]) -> Grid:
@@ -128,8 +134,10 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         if summary["looks"] == 1
         else f", divided among up to {summary['looks']} looks at growing numbers of replications"
     )
+    shared = summary["classes"]["shared"]
+    same = "the r-th of A and of B under the same random numbers" if shared else "of other requests in A and in B"
     lines = [
-        "Means over replications, the r-th of A and of B under the same random numbers. "
+        f"Means over replications, {same}. "
         f"Intervals: {100 * (1 - level):g} %{looks}. Better and worse: a difference is shown; practically equal: shown "
         f"to be below {percent(summary['margin'])}. Each kind of statement is wrong with at most 5 % in all metrics "
         "together (Holm)."
@@ -137,10 +145,23 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     undecided = [name for name, one in summary["metrics"].items() if one["verdict"] == "no difference shown"]
     if undecided:
         lines.append(f"Not decided: {', '.join(undecided)}; more replications (--max-replications) may do it.")
-    for side, overloaded in summary["overloaded"].items():
-        if overloaded:
-            lines.append(f"WARNING {side.upper()} is overloaded: its latencies depend on how long a run lasts.")
-    return lines
+    return lines + [f"WARNING {text}." for text in comparison_warnings(summary)]
+
+
+def comparison_warnings(summary: dict[str, Any]) -> list[str]:
+    """Return what disturbs a comparison: other classes, requests that were not completed, overload."""
+    lines, classes = [], summary["classes"]
+    alone = [f"{', '.join(classes[side])} only {side.upper()}" for side in ("a", "b") if classes[side]]
+    if alone:
+        lines.append(f"classes are paired by their names: {' and '.join(alone)} has, with random numbers of its own")
+    done = summary["completed"]
+    if done["a"] != done["b"]:
+        lines.append(
+            f"latencies are of completed requests: A completed {percent(done['a'])} of what was offered, "
+            f"B {percent(done['b'])}"
+        )
+    over = (side for side, overloaded in summary["overloaded"].items() if overloaded)
+    return [*lines, *(f"{side.upper()} is overloaded: its latencies depend on how long a run lasts" for side in over)]
 
 
 def metric_value(metric: str, value: float | None) -> str:

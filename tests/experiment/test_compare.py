@@ -12,7 +12,7 @@ import servesim
 from servesim import Scenario
 from servesim.errors import InputError
 from servesim.experiment.compare import judged, look_counts
-from servesim.report.compare import why_sentences
+from servesim.report.compare import comparison_warnings, sentences, why_sentences
 from servesim.scenario.schema import ClientSpec
 from tests.theory.queues import engine_scenario, exponential_service, station
 
@@ -109,7 +109,25 @@ def test_what_one_side_does_not_define_is_said_so() -> None:
     wanted = {"tpot_s.mean": ("all", "tpot_s", "mean")}
     ours = [{"classes": {"all": {"tpot_s": {"mean": value}}}} for value in (1.0, 2.0)]
     theirs = [{"classes": {"all": {"tpot_s": {"mean": value}}}} for value in (1.0, None)]
-    assert [one.verdict for one in judged(ours, theirs, wanted, 0.02, 0.05)] == ["not defined"]
+    (one,) = judged(ours, theirs, wanted, 0.02, 0.05)
+    assert (one.verdict, one.a, one.b) == ("not defined", 1.5, None)
+
+
+def test_what_is_not_of_the_same_requests_is_warned_of() -> None:
+    ours = queue(1.0, 200)
+    alike = servesim.compare(ours, queue(1.1, 200), replications=2).summary
+    assert comparison_warnings(alike) == []
+    assert "under the same random numbers" in sentences(alike)[0]
+    (name, spec), *_ = ours.workload.classes.items()
+    renamed = ours.workload.model_copy(update={"classes": {"other": spec}})
+    found = servesim.compare(ours, ours.model_copy(update={"workload": renamed}), replications=2).summary
+    (said,) = comparison_warnings(found)
+    assert said == (
+        f"classes are paired by their names: {name} only A and other only B has, with random numbers of its own"
+    )
+    assert "of other requests in A and in B" in sentences(found)[0]
+    small = servesim.compare(chat(0.01), chat(0.01, num_gpu_blocks=3), replications=2).summary
+    assert any("A completed 100.0 % of what was offered, B 0.0 %" in one for one in comparison_warnings(small))
 
 
 def test_no_false_difference_in_more_than_the_level() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from servesim.report.compare import (
     PART_TITLES,
     comparison_title,
+    comparison_warnings,
     head_title,
     metric_value,
     metrics_grid,
@@ -28,7 +29,20 @@ from servesim.report.page.screen import Screen, Tile, Tone
 COMPARISON_FILE = "comparison.json"
 _SCENARIOS = ("a.yaml", "b.yaml")
 _VERSION = 1
-_NEEDED = ("a", "b", "replications", "seeds", "margin", "confidence", "overloaded", "metrics", "why", "provenance")
+_NEEDED = (
+    "a",
+    "b",
+    "replications",
+    "seeds",
+    "margin",
+    "confidence",
+    "overloaded",
+    "classes",
+    "completed",
+    "metrics",
+    "why",
+    "provenance",
+)
 _TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "no difference shown": "open"}
 _LIMIT = 3.0
 _MOST_DIFFERENCES = 40
@@ -60,11 +74,7 @@ def comparison_page(files: ComparisonFiles) -> str:
         description="",
         runs=f"comparison, {summary['replications']} paired replications",
         screen=_screen(files),
-        warnings=[
-            f"{side.upper()} is overloaded: its latencies depend on how long a run lasts"
-            for side, over in summary["overloaded"].items()
-            if over
-        ],
+        warnings=comparison_warnings(summary),
         changes=_changes(summary),
         causes=[_causes(name, one) for name, one in summary["why"].items() if abs(one["change_s"]) > 1e-9],
         grids=[grid for grid in (metrics_grid(summary), why_grid(summary)) if grid.rows],
