@@ -14,6 +14,7 @@ from servesim.report.grids import Grid, changes_grid, grids
 from servesim.report.intervals import interval_grid, interval_lines, runs_words
 from servesim.report.validation import validation_lines
 
+_NAME_COLUMNS = 26
 _UNIT = re.compile(r"(\d) (%|ms|s)(?!\w)")
 
 
@@ -52,9 +53,12 @@ def print_paragraph(console: Console, text: str, start: str = "", style: str = "
 def rich_table(grid: Grid) -> Table:
     """Return a table for the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 1 if grid.tight else 2, 0, 0), header_style="bold")
-    table.add_column(grid.headers[0], overflow="fold")
+    # Of tight tables the words of the verdict give way, not the name of the metric.
+    whole = grid.tight and all(len(row[0]) <= _NAME_COLUMNS for row in grid.rows)
+    table.add_column(grid.headers[0], overflow="fold", no_wrap=whole)
     for header in grid.headers[1:]:
-        table.add_column(header, justify="right", no_wrap=True)
+        gives_way = whole and header == grid.headers[-1]
+        table.add_column(header, justify="right", no_wrap=not gives_way)
     for row in grid.rows:
         table.add_row(*map(escape, row))
     return table

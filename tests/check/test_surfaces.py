@@ -135,6 +135,9 @@ def test_compare_in_all_formats(small: Path, tmp_path: Path) -> None:
     assert found["metrics"]["tpot_s.mean"]["relative"] == pytest.approx(0.05)
     assert "| metric | A | B |" in run(*arguments, "--format", "markdown").stdout
     assert max(map(len, table.stdout.splitlines())) <= 80
+    wide = run("compare", small, "--set-b", "pools.main.service_time.base_s=1.05", "--replications", 3)
+    assert "\nrequest_throughput_rps " in wide.stdout
+    assert max(map(len, wide.stdout.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
