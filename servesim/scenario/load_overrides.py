@@ -9,6 +9,7 @@ from servesim.errors import InputError, Problem
 from servesim.scenario.document import MAX_DEPTH, Entry, Mark, Node, described, parse_document
 from servesim.scenario.document_scalar import shortened
 from servesim.scenario.load_allowed import nearest
+from servesim.scenario.schema import WHICH_POOL
 
 _OWN_NAMES = ("classes", "pools")  # whose keys are names of the scenario's own
 
@@ -38,9 +39,15 @@ def is_override(mark: Mark) -> bool:
 
 
 def with_nearest_name(problem: Problem, root: Node) -> Problem:
-    """Return a problem of an override with the class or pool that it probably meant, where it made a new one."""
-    steps = problem.file.removeprefix("--set ").split(".")
-    for index, step in enumerate(steps[:-1] if problem.file.startswith("--set ") else ()):
+    """Return a problem of an override with the class or pool that it probably meant, where it made a new one.
+
+    `root` is the document without the override.
+    """
+    if problem.message.startswith(WHICH_POOL):
+        return _with_nearest_pool(problem, root)
+    option, _, path = problem.file.partition(" ")
+    steps = path.split(".")
+    for index, step in enumerate(steps[:-1] if option in ("--set", "--vary") else ()):
         known = root.value if isinstance(root.value, dict) else {}
         if step in known:
             root = known[step].node
@@ -48,6 +55,16 @@ def with_nearest_name(problem: Problem, root: Node) -> Problem:
             return replace(problem, message=f"{problem.message}; did you mean {'.'.join([*steps[:index], near])}?")
         else:
             break
+    return problem
+
+
+def _with_nearest_pool(problem: Problem, root: Node) -> Problem:
+    """Return the question which of several pools serves a class, with the pool that was made by misspelling another."""
+    entry = root.value.get("pools") if isinstance(root.value, dict) else None
+    known = list(entry.node.value) if entry is not None and isinstance(entry.node.value, dict) else []
+    for name in problem.message.removeprefix(WHICH_POOL).split(", "):
+        if name not in known and (near := nearest(name, known)):
+            return replace(problem, message=f"{problem.message}; {name!r} is new: did you mean pools.{near}?")
     return problem
 
 

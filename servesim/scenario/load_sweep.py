@@ -18,7 +18,7 @@ from servesim.scenario.document_scalar import shortened
 from servesim.scenario.document_text import read_text
 from servesim.scenario.dump import plain_value, to_yaml
 from servesim.scenario.load import parse_root, validated
-from servesim.scenario.load_overrides import overridden, with_value
+from servesim.scenario.load_overrides import overridden, with_nearest_name, with_value
 from servesim.scenario.load_problems import in_order, schema_problems
 from servesim.scenario.schema import Scenario
 from servesim.scenario.sweep_spec import RangeSpec, SweepDocument, SweepSpec, values_of
@@ -132,7 +132,11 @@ class Base:
                 problems += error.problems
         if problems:
             raise InputError(problems)
-        return Point(variant, {path: plain(node) for path, node in settings}, self._checked(root))
+        try:
+            scenario = self._checked(root)
+        except InputError as error:
+            raise InputError([with_nearest_name(problem, self._root) for problem in error.problems]) from None
+        return Point(variant, {path: plain(node) for path, node in settings}, scenario)
 
 
 def asked_of(spec: SweepSpec, root: Node) -> Asked:

@@ -174,6 +174,10 @@ class LimitsSpec(Spec):
     max_memory_bytes: int | None = Field(None, ge=1, description="memory of the process")
 
 
+WHICH_POOL = "say which pool serves it: "
+"""How the complaint about a class without a pool begins; the names of the pools follow."""
+
+
 class Scenario(Spec):
     """A whole scenario."""
 
@@ -191,7 +195,7 @@ class Scenario(Spec):
     def _classes_find_their_pool(self) -> Self:
         for name, spec in self.workload.classes.items():
             if spec.pool is None and len(self.pools) > 1:
-                raise ValueError(f"workload.classes.{name}: say which pool serves it: {', '.join(self.pools)}")
+                raise ValueError(f"workload.classes.{name}: {WHICH_POOL}{', '.join(self.pools)}")
             if spec.pool is not None and spec.pool not in self.pools:
                 raise ValueError(
                     f"workload.classes.{name}.pool: no pool {spec.pool!r}; there are {', '.join(self.pools)}"

@@ -84,6 +84,16 @@ def test_where_no_point_can_be_run_each_fault_names_its_settings(scenario: Path)
     assert second.endswith("(pools.main.gpu=t4, seed=1 and 1 more)")
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [("pools.mian.replicas", "did you mean pools.main?"), ("workload.classes.chta.priority", "workload.classes.chat?")],
+)
+def test_a_pool_or_class_that_varies_by_mistake_is_named(scenario: Path, path: str, advice: str) -> None:
+    done = sweep(scenario, "--vary", f"{path}=1,2")
+    assert done.exit_code == 2
+    assert advice in done.stderr
+
+
 def test_what_points_warn_of_stands_under_the_table(scenario: Path) -> None:
     done = sweep(scenario, "--vary", "pools.main.engine.num_gpu_blocks=3,500", "--quiet")
     assert done.exit_code == 0, done.output

@@ -93,3 +93,15 @@ def test_a_class_or_pool_that_the_override_made_by_mistake(override: str, advice
     (problem,) = caught.value.problems
     assert problem.file == f"--set {override.partition('=')[0]}"
     assert problem.message.endswith(advice) if advice else "did you mean" not in problem.message
+
+
+def test_a_pool_that_an_override_made_by_mistake_is_named() -> None:
+    for override, advice in (
+        ("pools.mian.replicas=2", "; 'mian' is new: did you mean pools.main?"),
+        ("pools.z.replicas=2", ""),
+    ):
+        with pytest.raises(InputError) as caught:
+            parse(CHAT, overrides=[override])
+        (problem,) = caught.value.problems
+        name = override.split(".")[1]
+        assert problem.message == f"say which pool serves it: main, {name}{advice}"
