@@ -73,7 +73,8 @@ def _reach_words(reaches: list[Reach], unit: str, asked: bool) -> list[str]:
             sentences.append(f"{start}{does} at every load tried, up to {one.load:g} {unit}")
         else:
             until = f"{does} up to {one.load:g} {unit}, " if one.row else ""
-            sentences.append(f"{start}{until}{ends[one.verdict].format(f'{one.next_load:g}')}")
+            short = f": {one.short}" if one.short else ""
+            sentences.append(f"{start}{until}{ends[one.verdict].format(f'{one.next_load:g}')}{short}")
     if len(ranked) > _MOST_SENTENCES:
         sentences.append(f"{len(ranked) - _MOST_SENTENCES} more in the table below")
     return sentences
@@ -154,7 +155,8 @@ def _cheapest_words(files: SweepFiles, asked: bool) -> list[str]:
         and (point_verdict(row, files.scenario) in GOOD or (not asked and not row["overloaded"]))
     ]
     if not known:
-        return ["No price is given." if not asked else "No point that meets its SLO has a price."]
+        priced = any(value_of(row, metric) is not None for row in found["points"])
+        return ["No price is given." if not priced else "No point meets its SLO." if asked else "All are overloaded."]
     best = min(known, key=lambda row: value_of(row, metric) or 0.0)
     within = "within the SLO" if asked else "without overload"
     return [

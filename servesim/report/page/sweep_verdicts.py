@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from servesim.report.numbers import percent, seconds
 from servesim.report.page.answer import ORDER, Verdict, judge
 from servesim.report.sweep_series import Line
 
@@ -23,13 +25,38 @@ def point_verdict(row: dict[str, Any], scenario: dict[str, Any]) -> Verdict:
     """
     if row["overloaded"]:
         return "overloaded"
-    verdicts = [
-        judge(cell["value"], asked, cell, at_least=at_least)
-        for metric, asked, at_least in _asked(row, scenario)
-        if (cell := row["metrics"].get(metric, {})).get("value") is not None
-    ]
-    told: list[Verdict] = ["unclear" if verdict == "overloaded" else verdict for verdict in verdicts]
+    told: list[Verdict] = ["unclear" if one == "overloaded" else one for *_, one in _judged(row, scenario)]
     return min(told, key=ORDER.index, default="not asked")
+
+
+def shortfall(row: dict[str, Any], scenario: dict[str, Any]) -> str:
+    """Return in words which objectives a point does not surely meet, with their figures; "" if all, or if overloaded.
+
+    The class is named where there are several.
+    """
+    if row["overloaded"]:
+        return ""
+    told = (_words(*one) for one in _judged(row, scenario) if one[-1] not in GOOD)
+    return "; ".join(dict.fromkeys(told))
+
+
+def _words(metric: str, value: float, asked: float, verdict: Verdict) -> str:
+    if verdict == "overloaded":
+        return "some replications are overloaded"
+    what = metric.removesuffix("slo_attainment").removesuffix(".") or "good"
+    return f"{what} {_figure(metric, value)}, {_figure(metric, asked)} asked"
+
+
+def _figure(metric: str, value: float) -> str:
+    return percent(value) if metric.endswith("slo_attainment") else seconds(value)
+
+
+def _judged(row: dict[str, Any], scenario: dict[str, Any]) -> Iterator[tuple[str, float, float, Verdict]]:
+    """Yield (metric, value, what is asked of it, verdict) of each objective of a point."""
+    for metric, asked, at_least in _asked(row, scenario):
+        cell = row["metrics"].get(metric, {})
+        if cell.get("value") is not None:
+            yield metric, cell["value"], asked, judge(cell["value"], asked, cell, at_least=at_least)
 
 
 def _asked(row: dict[str, Any], scenario: dict[str, Any]) -> list[tuple[str, float, bool]]:
@@ -50,12 +77,13 @@ class Reach:
     """How far along its load a line does what is asked (without objectives: is not overloaded).
 
     `last` is the place of the last point of which this is so for it and all before it, None if not even the first;
-    `verdict` is that of the point after it, None at the end of the line.
+    `verdict` is that of the point after it, None at the end of the line, and `short` what that point falls short of.
     """
 
     line: Line
     last: int | None
     verdict: Verdict | None
+    short: str = ""
 
     @property
     def row(self) -> dict[str, Any] | None:
@@ -80,6 +108,6 @@ def reach(line: Line, scenario: dict[str, Any]) -> Reach:
     for place, row in enumerate(line.rows):
         verdict = point_verdict(row, scenario)
         if verdict not in GOOD and verdict != "not asked":
-            return Reach(line, last, verdict)
+            return Reach(line, last, verdict, shortfall(row, scenario))
         last = place
     return Reach(line, last, None)

@@ -18,8 +18,8 @@ from servesim.report.page.forest import Entry, forest
 from servesim.report.page.read_sweep import SweepFiles, read_sensitivity, read_sweep
 from servesim.report.page.sweep_answer import sweep_screen
 from servesim.report.page.sweep_charts import curve_groups, frontier_chart
-from servesim.report.page.sweep_verdicts import point_verdict, reach
-from servesim.report.sweep_series import lines, load_axis
+from servesim.report.page.sweep_verdicts import point_verdict, reach, shortfall
+from servesim.report.sweep_series import Line, lines, load_axis
 from servesim.report.sweep_warnings import warnings
 from tests.report.page.conftest import DECISIONS, RATE
 from tests.report.page.test_page import FETCHING, HOSTILE, chart_data, tags
@@ -129,6 +129,22 @@ def test_a_point_of_which_some_replications_are_overloaded_is_too_close_to_call(
         {"index": 2, "overloaded": True, "settings": {}, "metrics": {"slo_attainment": cell}},
     ]
     assert [point_verdict(row, scenario) for row in rows] == ["met here", "unclear", "overloaded"]
+    assert [shortfall(row, scenario) for row in rows] == ["", "some replications are overloaded", ""]
+
+
+def test_what_misses_is_named_with_its_class_and_figure() -> None:
+    slos = {"chat": {"slo": {"attainment": 0.9}}, "batch": {"slo": {"itl_s": 0.05}}}
+    metrics = {
+        "chat.slo_attainment": {"value": 0.64, "low": 0.6, "high": 0.7},
+        "batch.itl_s.p99": {"value": 0.021, "reason": "-"},
+    }
+    row = {"index": 0, "overloaded": False, "settings": {}, "metrics": metrics}
+    scenario = {"workload": {"classes": slos}}
+    assert shortfall(row, scenario) == "chat 64.0 %, 90.0 % asked"
+    metrics["batch.itl_s.p99"]["value"] = 0.08
+    assert shortfall(row, scenario) == "chat 64.0 %, 90.0 % asked; batch.itl_s.p99 80 ms, 50 ms asked"
+    found = reach(Line("", [2.0], [row]), scenario)
+    assert (found.last, found.verdict, found.short) == (None, "missed", shortfall(row, scenario))
 
 
 def test_with_the_slo_moved_the_answer_moves(decisions: Path) -> None:
