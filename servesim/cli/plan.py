@@ -110,7 +110,9 @@ def plan(
         outcome = _inventory(asked)
     else:
         outcome = _plan(asked)
-    if deployment is not None and "values.yaml" in outcome.files:
+    if deployment is not None and "values.yaml" not in outcome.files:
+        click.echo(f"--deployment: {deployment} is not written, there is nothing to deploy", err=True)
+    elif deployment is not None:
         with deployment.open("x", encoding="utf-8") as file:
             file.write(outcome.files["values.yaml"])
     if target is not None:

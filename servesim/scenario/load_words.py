@@ -188,6 +188,10 @@ def _empty_text(fault: Fault) -> str:
     return f"needs at least {fault.minimum} character{'s' if fault.minimum > 1 else ''}"
 
 
+def _long_text(fault: Fault) -> str:
+    return f"at most {fault.limit['max_length']} characters, got {len(str(fault.place.node.value))}"
+
+
 def _too_long(fault: Fault) -> str:
     return f"expected at most {fault.limit['max_length']} items, got {fault.limit['actual_length']}"
 
@@ -241,4 +245,5 @@ _WORDS: dict[str, Callable[[Fault], str]] = {
     "too_short": _too_short,
     "string_too_short": _empty_text,
     "too_long": _too_long,
+    "string_too_long": _long_text,
 }

@@ -59,8 +59,12 @@ def test_a_plan_in_json_has_every_figure(tmp_path: Path) -> None:
 
 def test_nothing_that_meets_the_slo_is_exit_3(tmp_path: Path) -> None:
     file = small(tmp_path)
-    found = RUNNER.invoke(main, ["plan", str(file), "--set", "scenario.workload.classes.chat.slo.tpot_s=0.0001"])
+    strict = ("--set", "scenario.workload.classes.chat.slo.tpot_s=0.0001")
+    values = tmp_path / "values.yaml"
+    found = RUNNER.invoke(main, ["plan", str(file), *strict, "--deployment", str(values)])
     assert found.exit_code == 3
+    assert f"--deployment: {values} is not written" in found.stderr
+    assert not values.exists()
     assert "even alone on a replica" in found.stdout
 
 

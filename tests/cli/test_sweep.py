@@ -94,6 +94,13 @@ def test_a_pool_or_class_that_varies_by_mistake_is_named(scenario: Path, path: s
     assert advice in done.stderr
 
 
+def test_a_variants_name_has_a_longest_length(scenario: Path, tmp_path: Path) -> None:
+    file = tmp_path / "v.yaml"
+    file.write_text(f"variants: [{{name: {'x' * 65}, set: {{}}}}]")
+    done = sweep(scenario, "--variants", file)
+    assert (done.exit_code, done.stderr) == (2, f"{file}:1:19: variants.0.name: at most 64 characters, got 65\n")
+
+
 def test_what_points_warn_of_stands_under_the_table(scenario: Path) -> None:
     done = sweep(scenario, "--vary", "pools.main.engine.num_gpu_blocks=3,500", "--quiet")
     assert done.exit_code == 0, done.output
