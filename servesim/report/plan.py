@@ -102,11 +102,22 @@ def words(found: dict[str, Any]) -> list[str]:
         sentences += _ties(ranked, found["pruned"])
         if not all(row["monotone"] for row in ranked):
             sentences.append("More replicas were seen to do worse than fewer: look at the router.")
+        sentences += too_short_words(ranked)
     if found["doubt"] is not None and ranked:
         sentences.append(doubt_words(found["doubt"], ranked[0]))
     if found["naive"] is not None:
         sentences.append(_naive(found["naive"]))
     return sentences
+
+
+def too_short_words(ranked: list[dict[str, Any]]) -> list[str]:
+    """Return a warning for each configuration whose runs flatter it."""
+    return [
+        f"WARNING: the runs of {settings_words(row['settings'])} end before a backlog would be felt and cannot be made "
+        f"longer, so that {size_words(row)} may not be enough."
+        for row in ranked
+        if row.get("short")
+    ]
 
 
 def _ties(ranked: list[dict[str, Any]], pruned: list[dict[str, Any]]) -> list[str]:

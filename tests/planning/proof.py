@@ -81,7 +81,8 @@ def full_grid(problem: Problem, seed: int, folder: Path) -> list[Cell]:
     for candidate in possible:
         for size in range(sizes.least, sizes.most + 1):
             laboratory = Laboratory(seed)
-            worst = rule.decide(laboratory.trial(candidate.of_size(size)), planner.targets).worst
+            _, found = rule.decide_by_long_runs(laboratory.trial(candidate.of_size(size)), planner.targets)
+            worst = found.worst
             allowed = 1 - (worst.target.attainment or 0.0)
             bad = (1 - worst.value) / allowed
             cells.append(Cell(candidate.settings, size, bad, size * candidate.unit_cost, laboratory.simulations))

@@ -31,7 +31,7 @@ def test_the_cheapest_of_a_small_space_is_found(tmp_path: Path) -> None:
     found = attempt(small_space(), 4, tmp_path)
     assert found.right
     rules = {one.rule for one in found.found.pruned}
-    assert {"illegal", "cost"} <= rules
+    assert {"illegal", "slo"} <= rules
 
 
 def test_how_much_load_a_queue_takes(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from servesim.experiment.planning.long_enough import long_enough, still_too_short, too_short
 from servesim.experiment.planning.observe import Observation, Target, Trial
 
 Verdict = Literal["meets", "misses", "tie"]
@@ -43,6 +44,13 @@ class Estimate:
         return "meets" if high <= 1 - half else "misses" if low > 1 + half else "tie"
 
     @property
+    def seems_met(self) -> bool:
+        """True if the value, whatever its interval, is on the right side of the target."""
+        if self.target.attainment is not None:
+            return self.value >= self.target.attainment
+        return self.value <= (self.target.itl_s or 0.0)
+
+    @property
     def on_target(self) -> bool:
         """True if the value surely is within the indifference of the target: more replications would not tell more."""
         low, high = self.used
@@ -51,17 +59,26 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict on one scenario, and what it rests on."""
+    """The verdict on one scenario, and what it rests on.
+
+    `short` is set if the runs end before a backlog would be felt, longer ones were not to be had, and they do not miss.
+    """
 
     verdict: Verdict
     estimates: tuple[Estimate, ...]
     replications: int
     overloaded: bool
+    short: bool = False
 
     @property
     def on_target(self) -> bool:
         """True if the open targets surely lie in their zones of indifference, so that this stays a tie."""
         return all(one.on_target for one in self.estimates if one.verdict == "tie")
+
+    @property
+    def seems_met(self) -> bool:
+        """True if all values, whatever their intervals, are on the right side of their targets."""
+        return not self.overloaded and all(one.seems_met for one in self.estimates)
 
     @property
     def worst(self) -> Estimate:
@@ -104,13 +121,40 @@ class Rule:
 
     def decide(self, trial: Trial, targets: tuple[Target, ...]) -> Judgement:
         """Replicate until the targets are surely met or surely missed, or until there are `most` replications."""
-        looks = self.looks
-        alpha = self.alpha / len(looks) / len(targets)
-        for number in looks:
-            found = judge(trial.extend(number), targets, alpha, self.indifference)
+        for number in self.looks:
+            found = self._look(trial, number, targets)
             if found.verdict != "tie" or found.on_target:
                 break
         return found
+
+    def decide_by_long_runs(self, trial: Trial, targets: tuple[Target, ...]) -> tuple[Trial, Judgement]:
+        """Decide, where runs are too short for a backlog to be felt and do not miss all the same, by longer ones.
+
+        Return the trial that was decided on, too. A run that begins empty and ends soon flatters: of what it says only
+        a miss counts. The two decisions that this may take share `alpha`.
+        """
+        rule = self
+        if too_short(trial.scenario, trial.extend(self.first)):
+            rule = replace(self, alpha=self.alpha / 2)
+            if not rule._misses_soon(trial, targets):
+                trial = long_enough(
+                    trial, self.first, lambda seen: judge(seen, targets, rule.alpha).verdict != "misses"
+                )
+        found = rule.decide(trial, targets)
+        short = found.verdict != "misses" and still_too_short(trial.scenario, trial.observations)
+        return trial, replace(found, short=short)
+
+    def _misses_soon(self, trial: Trial, targets: tuple[Target, ...]) -> bool:
+        """Say whether the targets are surely missed; given up as soon as it looks as if they were met."""
+        for number in self.looks:
+            found = self._look(trial, number, targets)
+            if found.verdict == "misses" or found.seems_met:
+                break
+        return found.verdict == "misses"
+
+    def _look(self, trial: Trial, number: int, targets: tuple[Target, ...]) -> Judgement:
+        alpha = self.alpha / len(self.looks) / len(targets)
+        return judge(trial.extend(number), targets, alpha, self.indifference)
 
 
 def judge(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from servesim.errors import InputError
-from servesim.experiment.planning.long_enough import affordable, lengthened, lengthening
+from servesim.experiment.planning.long_enough import long_enough, still_too_short
 from servesim.experiment.planning.observe import Laboratory, Observation, Target, Trial
 from servesim.metrics.intervals import CONFIDENCE
 from servesim.scenario.schema import Scenario
@@ -15,10 +15,8 @@ from servesim.workload.scaled import scaled
 
 _LOWEST, _HIGHEST = 1 / 1024, 256.0
 _BAD_HALF = 0.5
-_OVERLOADED = math.log(
-    2
-)  # the excess of a load that cannot be served: latencies grow with the run, whatever this one saw
-_LENGTHENED_ENOUGH = 1.25
+# The excess of a load that cannot be served: latencies grow with the run, whatever this one saw.
+_OVERLOADED = math.log(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +67,16 @@ class Curve:
     def holds(self, factor: float) -> bool:
         """Say whether all targets are met; where a short run says so, a longer one has to say it too."""
         if factor not in self.points:
-            scenario = scaled_scenario(self.scenario, factor)
-            self.points[factor] = self._run(scenario)
-            if (times := lengthening(scenario, self.points[factor])) > 1 and self._met(factor):
-                longer = lengthened(scenario, affordable(times, self.points[factor]))
-                self.points[factor] = self._run(longer)
-                if lengthening(longer, self.points[factor]) > _LENGTHENED_ENOUGH:
-                    self.short.add(factor)
-        return self._met(factor)
+            trial = Trial(self.laboratory, scaled_scenario(self.scenario, factor))
+            trial = long_enough(trial, self.replications, self._met)
+            self.points[factor] = trial.extend(self.replications)
+            if still_too_short(trial.scenario, self.points[factor]):
+                self.short.add(factor)
+        return self._met(self.points[factor])
 
-    def _run(self, scenario: Scenario) -> list[Observation]:
-        return Trial(self.laboratory, scenario).extend(self.replications)
-
-    def _met(self, factor: float) -> bool:
+    def _met(self, observations: list[Observation]) -> bool:
         which = list(range(self.replications))
-        return all(self.excess(factor, target, which) <= 0 for target in self.targets)
-
-    def excess(self, factor: float, target: Target, which: list[int]) -> float:
-        """Return the excess over a target at a factor that was tried; above 0 wherever the system is overloaded."""
-        found = excess(self.points[factor], target, which)
-        return max(found, _OVERLOADED) if self.overloaded(factor, which) else found
-
-    def overloaded(self, factor: float, which: list[int]) -> bool:
-        """Say whether most of the replications are overloaded."""
-        return 2 * sum(self.points[factor][r].overloaded for r in which) > len(which)
+        return all(served_excess(observations, target, which) <= 0 for target in self.targets)
 
 
 def largest_load(
@@ -139,10 +123,10 @@ def _breaking(curve: Curve) -> Breaking:
     factor = roots[first]
     above = min((tried for tried in curve.points if tried >= factor), default=factor)
     misses = any(excess(curve.points[above], target, everything) > 0 for target in targets)
-    overloaded = curve.overloaded(above, everything) and not misses
+    only_overloaded = overloaded(curve.points[above], everything) and not misses
     cause: dict[str, Any] = {
-        "target": None if overloaded else first,
-        "overloaded": overloaded,
+        "target": None if only_overloaded else first,
+        "overloaded": only_overloaded,
         "short": max((tried for tried in curve.points if tried <= factor), default=factor) in curve.short,
     }
     if count < 2:
@@ -163,7 +147,7 @@ def _breaking(curve: Curve) -> Breaking:
 def _root(curve: Curve, target: Target, which: list[int]) -> float:
     """Return where the excess of some replications crosses 0, from the factors tried: the first pair around it."""
     tried = sorted(curve.points)
-    over = [curve.excess(factor, target, which) for factor in tried]
+    over = [served_excess(curve.points[factor], target, which) for factor in tried]
     for index, value in enumerate(over):
         if value > 0:
             if index == 0:
@@ -172,6 +156,17 @@ def _root(curve: Curve, target: Target, which: list[int]) -> float:
             part = before / (before - value) if value > before else 0.5
             return math.exp(math.log(tried[index - 1]) * (1 - part) + math.log(tried[index]) * part)
     return tried[-1]
+
+
+def overloaded(observations: list[Observation], which: list[int]) -> bool:
+    """Say whether most of some replications are overloaded."""
+    return 2 * sum(observations[r].overloaded for r in which) > len(which)
+
+
+def served_excess(observations: list[Observation], target: Target, which: list[int]) -> float:
+    """Return the excess over a target; above 0 wherever the system is overloaded."""
+    found = excess(observations, target, which)
+    return max(found, _OVERLOADED) if overloaded(observations, which) else found
 
 
 def excess(observations: list[Observation], target: Target, which: list[int]) -> float:

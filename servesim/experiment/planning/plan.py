@@ -186,6 +186,7 @@ def _judged(judgement: Judgement) -> dict[str, Any]:
         "verdict": judgement.verdict,
         "replications": judgement.replications,
         "estimates": [_estimate(one) for one in judgement.estimates],
+        **({"short": True} if judgement.short else {}),
     }
 
 

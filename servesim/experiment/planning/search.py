@@ -48,8 +48,7 @@ class Ladder:
         """Return the verdict on so many replicas."""
         if size not in self.judged:
             trial = self.laboratory.trial(self.candidate.of_size(size))
-            self.judged[size] = self.rule.decide(trial, self.targets)
-            self.trials[size] = trial
+            self.trials[size], self.judged[size] = self.rule.decide_by_long_runs(trial, self.targets)
         return self.judged[size]
 
     def meets(self, size: int) -> bool:

@@ -72,7 +72,7 @@ def _screen(found: dict[str, Any]) -> Screen:
         return Screen("bad", question, "None in this space surely meets it", lines, [], ())
     best = found["ranked"][0]
     tied = [line for line in lines if line.startswith("TIE")]
-    unsure = found["doubt"] is not None and found["doubt"]["hangs_on_it"]
+    unsure = best.get("short") or (found["doubt"] is not None and found["doubt"]["hangs_on_it"])
     return Screen(
         "open" if unsure else "good",
         question,
