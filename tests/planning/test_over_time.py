@@ -1,6 +1,7 @@
 """What each window needs is known where requests come evenly and take equally long."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from click.testing import CliRunner
 
 from servesim.cli import main
 from servesim.errors import InputError
-from servesim.experiment.planning.over_time import over_time
-from servesim.scenario.load_plan import load_plan
+from servesim.experiment.planning.over_time import over_runs, over_time
+from servesim.report.over_time import words
+from servesim.scenario.load_plan import LoadedPlan, load_plan
 
 RUNNER = CliRunner()
 STEPS = ((0.0, 3.0), (60.0, 9.0), (120.0, 6.0))
@@ -93,21 +95,71 @@ def test_an_answer_has_a_table_files_and_a_picture(tmp_path: Path) -> None:
     assert json.loads(again.stdout) == answer
 
 
-def test_random_arrivals_are_followed_over_several_runs(tmp_path: Path) -> None:
-    file = tmp_path / "day.yaml"
+def day(folder: Path) -> LoadedPlan:
+    """Return the same queue with random arrivals, whose rate rises and falls."""
+    file = folder / "day.yaml"
     file.write_text(
         SCENARIO.replace("{kind: azure_trace, path: trace.csv}",
                          "{kind: nhpp, rate: {kind: sinusoid, mean_rps: 10, amplitude: 0.9, period_s: 240}}, "
                          "prompt_tokens: 1, output_tokens: 1, duration_s: 240")
         .replace("queue_s: 0.001", "queue_s: 0.3")
     )  # fmt: skip
-    loaded = load_plan(file, needs_space=False)
+    return load_plan(file, needs_space=False)
+
+
+def test_random_arrivals_are_followed_over_several_runs(tmp_path: Path) -> None:
+    loaded = day(tmp_path)
     found = over_time(loaded, window_s=40.0)
     sizes = [one["replicas"] for one in found["windows"]]
     assert found["replications"] == 4
     assert (sizes.index(max(sizes)), sizes.index(min(sizes))) == (1, 4)
     assert max(sizes) > 2 * min(sizes) > 0
     assert found == over_time(loaded, window_s=40.0)
+
+
+def test_random_arrivals_have_intervals_that_hold_what_many_runs_say(tmp_path: Path) -> None:
+    loaded = day(tmp_path)
+    few, many = over_time(loaded, 1, 40.0), over_time(loaded, 2, 40.0, replications=16)
+    for key in ("static", "perfect", "whole_run"):
+        assert few[key]["gpu_hours_low"] <= many[key]["gpu_hours"] <= few[key]["gpu_hours_high"]
+    assert few["saving_low"] <= many["saving_at_most"] <= few["saving_high"]
+    for one, sure in zip(few["windows"], many["windows"], strict=True):
+        assert one["replicas_low"] <= sure["replicas"] <= (one["replicas_high"] or math.inf)
+    assert sum(one["tie"] for one in many["windows"]) < sum(one["tie"] for one in few["windows"])
+
+
+def test_a_window_is_a_tie_unless_its_number_and_no_other_will_do_for_sure(tmp_path: Path) -> None:
+    for one in over_time(day(tmp_path), window_s=40.0, replications=8)["windows"]:
+        assert one["tie"] == (not one["replicas_low"] == one["replicas"] == one["replicas_high"])
+    text = RUNNER.invoke(main, ["plan", str(tmp_path / "day.yaml"), "--over-time", "--window", "40", "--quiet"]).stdout
+    assert "the number cannot be told for sure" in " ".join(text.split())
+
+
+def test_of_too_few_requests_it_cannot_be_told_what_suffices(tmp_path: Path) -> None:
+    day(tmp_path)
+    text = (tmp_path / "day.yaml").read_text().replace("attainment: 0.95", "attainment: 0.9999")
+    (tmp_path / "day.yaml").write_text(text)
+    found = over_time(load_plan(tmp_path / "day.yaml", needs_space=False), window_s=40.0)
+    assert {one["replicas_high"] for one in found["windows"]} == {None}
+    assert all(one["tie"] for one in found["windows"])
+
+
+def test_a_recording_and_a_single_run_have_no_interval_and_say_why(tmp_path: Path) -> None:
+    recorded = over_time(load_plan(steps(tmp_path), needs_space=False), window_s=30.0)
+    alone = over_time(day(tmp_path), window_s=40.0, replications=1)
+    for found, said in ((recorded, "one recording does not say how another day would differ"),
+                        (alone, "one run, which does not say how another would differ")):  # fmt: skip
+        assert found["perfect"]["gpu_hours_low"] is found["saving_low"] is found["windows"][0]["tie"] is None
+        assert said in words(found)[-1]
+
+
+def test_the_interval_of_a_mean_over_runs_is_students() -> None:
+    runs = [3.0, 5.0, 4.0, 8.0]
+    left_out = [(sum(runs) - gone) / 3 for gone in runs]
+    students = pytest.approx((5 - 3.18245 * math.sqrt(14 / 3 / 4), 5 + 3.18245 * math.sqrt(14 / 3 / 4)), rel=1e-5)
+    assert over_runs(5.0, runs, left_out) == students
+    assert over_runs(5.0, runs, [5.0] * 4) == students  # of whole numbers none may move when one run is left out
+    assert over_runs(5.0, [5.0], [5.0]) == over_runs(5.0, [], []) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from servesim.errors import InputError
-from servesim.experiment.planning.candidates import with_pool
 from servesim.experiment.planning.excerpt import between, offered, replayed
-from servesim.experiment.planning.observe import Laboratory, Observation, Target, targets_of
+from servesim.experiment.planning.observe import Laboratory, Target, targets_of
+from servesim.experiment.planning.stretch import Replay, Stretch
 from servesim.experiment.seeds import replication_seeds
+from servesim.metrics.intervals import CONFIDENCE
 from servesim.scenario.load_plan import LoadedPlan
 from servesim.scenario.measurement import MeasurementSpec, WarmupSpec
 from servesim.scenario.resolve import resolve
@@ -24,19 +25,29 @@ _WINDOWS = 24
 _MOST_WINDOWS = 2_000
 _LEAD_S = 60.0
 _REPLICATIONS = 4
+_WHOLE = (0.0, math.inf)
+
+Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of the run: its mean rate, and the fewest replicas that meet the SLO (None: no number does)."""
+class Needs:
+    """The fewest replicas by some runs: in each window (None: no number does), for the worst of them, for the run."""
 
-    start_s: float
-    end_s: float
-    rate_rps: float
-    replicas: int | None
+    windows: tuple[int | None, ...]
+    static: int
+    whole: int | None
 
+    @property
+    def mean(self) -> float:
+        """Replicas of perfect scaling, on average over the windows that any number can serve."""
+        known = [one for one in self.windows if one is not None]
+        return math.fsum(known) / len(known) if known else 0.0
 
-Replays = list[tuple[int, Scenario]]
+    @property
+    def saving(self) -> float | None:
+        """What perfect scaling saves against as many as the worst window needs."""
+        return 1 - self.mean / self.static if self.static else None
 
 
 @dataclass
@@ -48,102 +59,64 @@ class OverTime:
     targets: tuple[Target, ...]
     laboratory: Laboratory
     replications: int
-    runs: list[tuple[int, dict[str, Block]]] = field(default_factory=list)
+    blocks: list[tuple[int, dict[str, Block]]] = field(default_factory=list)
+    _stretches: dict[tuple[Bounds, float], Stretch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         seeds = replication_seeds(self.laboratory.seed, self.replications)
-        self.runs = [(seed, offered(self.scenario, seed)) for seed in seeds]
+        self.blocks = [(seed, offered(self.scenario, seed)) for seed in seeds]
 
     @property
     def end_s(self) -> float:
         """When the last request of any run arrives."""
-        last = (block.arrival_s[-1] for _, run in self.runs for block in run.values() if block.arrival_s)
+        last = (block.arrival_s[-1] for _, run in self.blocks for block in run.values() if block.arrival_s)
         return max(last, default=0.0)
 
-    def window(self, start_s: float, end_s: float, near: int) -> Window:
-        """Return the fewest replicas for one window, looked for from `near` on."""
-        replays, count, busiest = self._stretch(start_s, end_s, 0.0)
-        if not count:
-            return Window(start_s, end_s, 0.0, 0)
-        fewest = self._fewest(lambda size: self._meets(replays, size), busiest, near)
-        return Window(start_s, end_s, count / len(self.runs) / (end_s - start_s), fewest)
+    def needs(self, windows: list[Bounds], runs: Sequence[int], near: Needs | None = None) -> Needs:
+        """Return what some runs together need, looked for from what `near` needs on."""
+        found: list[int | None] = []
+        last = 1
+        for index, bounds in enumerate(windows):
+            stretch = self.stretch(bounds)
+            guess = (near.windows[index] if near else None) or last
+            found.append(stretch.fewest(runs, guess) if stretch.requests else 0)
+            last = found[-1] or last
+        static = self._static(windows, found, runs)
+        whole = self.stretch(_WHOLE).fewest(runs, (near and near.whole) or static) if static else None
+        return Needs(tuple(found), static, whole)
 
-    def static(self, windows: list[Window]) -> int:
+    def _static(self, windows: list[Bounds], needed: list[int | None], runs: Sequence[int]) -> int:
         """Return the fewest replicas that, always there, meet the SLO in each window that any number can serve.
 
         No fewer than the worst window needs by itself; what the time before a window leaves over counts here.
         """
-        able = [one for one in windows if one.replicas]
-        size = max((one.replicas or 0 for one in able), default=0)
+        able = [bounds for bounds, size in zip(windows, needed, strict=True) if size]
+        size = max((one or 0 for one in needed), default=0)
         most = 2 * size
-        for one in able:
-            replays, _, _ = self._stretch(one.start_s, one.end_s, min(_LEAD_S, one.end_s - one.start_s))
-            while size < most and not self._meets(replays, size):
+        for start_s, end_s in able:
+            stretch = self.stretch((start_s, end_s), min(_LEAD_S, end_s - start_s))
+            while size < most and not stretch.meets(runs, size):
                 size += 1
         return size
 
-    def whole(self, near: int) -> int | None:
-        """Return the fewest replicas with which the run as a whole meets the SLO, bad windows and good together."""
-        replays, _, busiest = self._stretch(0.0, math.inf, 0.0)
-        return self._fewest(lambda size: self._meets(replays, size), busiest, near)
+    def stretch(self, bounds: Bounds, lead_s: float = 0.0) -> Stretch:
+        """Return a stretch of time; requests of `lead_s` before it are there, too, but not judged."""
+        key = (bounds, lead_s)
+        if key not in self._stretches:
+            self._stretches[key] = self._cut(*bounds, min(lead_s, bounds[0]))
+        return self._stretches[key]
 
-    def _stretch(self, start_s: float, end_s: float, lead_s: float) -> tuple[Replays, int, int]:
-        """Return the replays of a stretch, the requests in it, and the most in one run.
-
-        Requests of `lead_s` before it are there, too, but not judged.
-        """
-        lead_s = min(lead_s, start_s)
-        count = sum(len(between(block, start_s, end_s).arrival_s) for _, run in self.runs for block in run.values())
-        parts = [
-            (seed, {name: between(block, start_s - lead_s, end_s) for name, block in run.items()})
-            for seed, run in self.runs
-        ]
-        parts = [(seed, part) for seed, part in parts if any(block.arrival_s for block in part.values())]
-        busiest = max((sum(len(block.arrival_s) for block in part.values()) for _, part in parts), default=0)
+    def _cut(self, start_s: float, end_s: float, lead_s: float) -> Stretch:
+        count = sum(len(between(block, start_s, end_s).arrival_s) for _, run in self.blocks for block in run.values())
         measurement = MeasurementSpec(warmup=WarmupSpec(time_s=lead_s))
-        replays = [
-            (seed, replayed(self.scenario, part).model_copy(update={"measurement": measurement}))
-            for seed, part in parts
-        ]
-        return replays, count, busiest
-
-    @staticmethod
-    def _fewest(meets: Callable[[int], bool], most: int, near: int) -> int | None:
-        """Return the smallest size that meets the SLO: no more than one for each request can help."""
-        low, high, step = 0, max(1, min(near, most)), 1
-        while not meets(high):
-            if high == most:
-                return None
-            low, high, step = high, min(most, high + step), 2 * step
-        step = 1
-        while low == 0 and high > 1:
-            lower = max(1, high - step)
-            if not meets(lower):
-                low = lower
-                break
-            high, step = lower, 2 * step
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if meets(middle) else (middle, high)
-        return high
-
-    def _meets(self, replays: Replays, size: int) -> bool:
-        seen = self.laboratory.run_each([(self._of_size(scenario, size), seed) for seed, scenario in replays])
-        return all(_holds([one for one in seen if target.name in one.offered], target) for target in self.targets)
-
-    def _of_size(self, scenario: Scenario, size: int) -> Scenario:
-        return with_pool(scenario, self.pool, scenario.pools[self.pool].model_copy(update={"replicas": size}))
-
-
-def _holds(seen: list[Observation], target: Target) -> bool:
-    """Say whether a target is met by all requests together; one of which there are none is."""
-    if target.attainment is None:
-        assert target.itl_s is not None
-        gaps = [gap for one in seen if not math.isnan(gap := one.itl_s[target.name])]
-        return not gaps or math.fsum(gaps) / len(gaps) <= target.itl_s
-    count = sum(one.offered[target.name] for one in seen)
-    good = sum(one.good[target.name] for one in seen)
-    return good >= target.attainment * count * (1 - 1e-12)
+        replays, busiest = [], 0
+        for number, (seed, run) in enumerate(self.blocks):
+            part = {name: between(block, start_s - lead_s, end_s) for name, block in run.items()}
+            if requests := sum(len(block.arrival_s) for block in part.values()):
+                busiest = max(busiest, requests)
+                scenario = replayed(self.scenario, part).model_copy(update={"measurement": measurement})
+                replays.append(Replay(number, seed, scenario))
+        return Stretch(self.laboratory, self.pool, self.targets, replays, count, busiest)
 
 
 def over_time(
@@ -156,73 +129,133 @@ def over_time(
 ) -> dict[str, Any]:
     """Return the replicas needed in each window, as many for the worst, and perfect scaling, ready for JSON.
 
+    Random arrivals have 95 % intervals over the runs: of each window the numbers of replicas that neither surely miss
+    nor more than suffice (`Stretch.between`), of sums and savings by what runs need alone and with one left out
+    (`over_runs`). Recorded requests have none: one recording does not say how another day would differ.
+
     Raises InputError for loads that depend on the system, and for too many windows.
     """
     scenario = loaded.scenario
     laboratory = Laboratory(scenario.seed if seed is None else seed, workers, progress)
-    traced = all(isinstance(one.arrivals, TraceArrivals) for one in scenario.workload.classes.values())
-    number = replications or (1 if traced else _REPLICATIONS)
+    recorded = all(isinstance(one.arrivals, TraceArrivals) for one in scenario.workload.classes.values())
+    number = replications or (1 if recorded else _REPLICATIONS)
     looked = OverTime(scenario, loaded.pool, targets_of(scenario, loaded.spec.attainment), laboratory, number)
-    end_s = looked.end_s
+    windows = _windows(looked.end_s, window_s)
+    everything = list(range(number))
+    needs = looked.needs(windows, everything)
+    ranges: list[tuple[int, int | None] | None] = [None] * len(windows)
+    alone: list[Needs] = []
+    left_out: list[Needs] = []
+    if number > 1 and not recorded:
+        for index, (bounds, size) in enumerate(zip(windows, needs.windows, strict=True)):
+            ranges[index] = looked.stretch(bounds).between(everything, size) if size else None
+        alone = [looked.needs(windows, [run], needs) for run in everything]
+        left_out = [looked.needs(windows, [run for run in everything if run != gone], needs) for gone in everything]
+    sums = _sums(loaded, windows, needs, (alone, left_out))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": scenario.name,
+        "pool": loaded.pool,
+        "seed": laboratory.seed,
+        "recorded": recorded,
+        "replications": number,
+        "simulations": laboratory.simulations,
+        "window_s": windows[0][1],
+        **sums,
+        "windows": [
+            {
+                "start_s": start_s,
+                "end_s": end_s,
+                "rate_rps": looked.stretch((start_s, end_s)).requests / number / (end_s - start_s),
+                "gpus": None if size is None else size * sums["gpus_per_replica"],
+                **_sized(size, found),
+            }
+            for (start_s, end_s), size, found in zip(windows, needs.windows, ranges, strict=True)
+        ],
+    }
+
+
+def _windows(end_s: float, window_s: float | None) -> list[Bounds]:
     width_s = window_s or end_s / _WINDOWS
     if not width_s > 0:
         raise InputError("all requests come at one moment, so that there is nothing to follow over time")
     count = math.ceil(end_s / width_s * (1 - 1e-12))
     if count > _MOST_WINDOWS:
         raise InputError(f"--window {width_s:g}: makes {count:,} windows; at most {_MOST_WINDOWS:,}")
-    windows: list[Window] = []
-    near = 1
-    for index in range(count):
-        bounds = index * width_s, (index + 1) * width_s
-        windows.append(looked.window(*bounds, near))
-        near = windows[-1].replicas or near
-    static = looked.static(windows)
-    whole = looked.whole(static) if static else None
-    return _answer(loaded, windows, width_s, (static, whole), laboratory, number)
+    return [(index * width_s, (index + 1) * width_s) for index in range(count)]
 
 
-def _answer(
-    loaded: LoadedPlan,
-    windows: list[Window],
-    width_s: float,
-    always: tuple[int, int | None],
-    laboratory: Laboratory,
-    number: int,
+def _sized(size: int | None, found: tuple[int, int | None] | None) -> dict[str, Any]:
+    low, high = found or (None, None)
+    tie = None if found is None else not low == size == high
+    return {"replicas": size, "replicas_low": low, "replicas_high": high, "tie": tie}
+
+
+def _sums(
+    loaded: LoadedPlan, windows: list[Bounds], needs: Needs, others: tuple[list[Needs], list[Needs]]
 ) -> dict[str, Any]:
+    """Return the sums: mean replicas and GPUs, GPU-hours and USD, with the intervals of GPU-hours and saving.
+
+    `others` are the needs of each run alone and with each left out. A saving is taken within each, so it is paired.
+    """
     found = next(one for one in resolve(loaded.scenario).pools if one.name == loaded.pool)
     gpus = max(found.plan.gpus_per_replica, 1)
-    hours = width_s / 3600
-    known = [one.replicas for one in windows if one.replicas is not None]
-    peak, whole = always
     price = found.usd_per_gpu_hour
+    hours = sum(one is not None for one in needs.windows) * windows[0][1] / 3600
 
-    def sized(mean_replicas: float) -> dict[str, float | None]:
-        gpu_hours = mean_replicas * gpus * len(known) * hours
+    def interval(of: Callable[[Needs], float | None]) -> tuple[float | None, float | None]:
+        alone, left_out = others
+        return over_runs(of(needs), [of(one) for one in alone], [of(one) for one in left_out])
+
+    def sized(of: Callable[[Needs], float | None]) -> dict[str, float | None] | None:
+        replicas = of(needs)
+        if replicas is None:
+            return None
+        low, high = interval(of)
+        gpu_hours = replicas * gpus * hours
         return {
-            "replicas": mean_replicas,
-            "gpus": mean_replicas * gpus,
+            "replicas": replicas,
+            "gpus": replicas * gpus,
             "gpu_hours": gpu_hours,
+            "gpu_hours_low": None if low is None else max(0.0, low) * gpus * hours,
+            "gpu_hours_high": None if high is None else high * gpus * hours,
             "usd": None if price is None else gpu_hours * price,
         }
 
-    mean = math.fsum(known) / len(known) if known else 0.0
+    low, high = interval(lambda one: one.saving)
     return {
-        "schema_version": SCHEMA_VERSION,
-        "scenario": loaded.scenario.name,
-        "pool": loaded.pool,
-        "seed": laboratory.seed,
-        "replications": number,
-        "simulations": laboratory.simulations,
-        "window_s": width_s,
         "gpus_per_replica": gpus,
         "unit": "GPUs" if found.plan.gpus_per_replica else "replicas",
-        "windows": [
-            {"start_s": one.start_s, "end_s": one.end_s, "rate_rps": one.rate_rps, "replicas": one.replicas,
-             "gpus": None if one.replicas is None else one.replicas * gpus}
-            for one in windows
-        ],
-        "static": sized(peak),
-        "perfect": sized(mean),
-        "whole_run": None if whole is None else sized(whole),
-        "saving_at_most": None if not peak else 1 - mean / peak,
-    }  # fmt: skip
+        "static": sized(lambda one: one.static),
+        "perfect": sized(lambda one: one.mean),
+        "whole_run": sized(lambda one: one.whole),
+        "saving_at_most": needs.saving,
+        "saving_low": low,
+        "saving_high": high,
+    }
+
+
+def over_runs(
+    value: float | None, alone: Sequence[float | None], left_out: Sequence[float | None]
+) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of what all runs say together; None without values of each run `alone` and `left_out`.
+
+    Whole numbers of replicas often do not move when one run is left out, as the jackknife would have it, and what runs
+    need alone scatters little where each needs more than all together. So both are asked, and the wider interval is
+    given (random groups and jackknife: K. M. Wolter, "Introduction to Variance Estimation", 2nd edition, Springer 2007,
+    chapters 2 and 4), with Student's t.
+    """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # takes long to load
+
+    ones, others = ([one for one in values if one is not None] for values in (alone, left_out))
+    count = len(alone)
+    if value is None or count < 2 or len(ones) < count or len(others) < count:
+        return None, None
+    groups, jackknife = _squares(ones) / (count - 1) / count, _squares(others) * (count - 1) / count
+    half = float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * math.sqrt(max(groups, jackknife))
+    return value - half, value + half
+
+
+def _squares(values: list[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.fsum((one - mean) ** 2 for one in values)

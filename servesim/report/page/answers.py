@@ -70,7 +70,12 @@ def _windows(found: dict[str, Any]) -> tuple[Chart, ...]:
         return np.repeat([np.nan if one[key] is None else float(one[key]) for one in windows], 2)
 
     level = np.full(len(x), float(found["static"]["gpus"]))
-    needed = (Series("needed", steps("gpus"), 0), Series("static, for the worst window", level, 1, dashed=True))
+    ranges = [found["gpus_per_replica"] * steps(key) for key in ("replicas_low", "replicas_high")]
+    low, high = ranges if any(one["tie"] for one in windows) else (None, None)
+    needed = (
+        Series("needed", steps("gpus"), 0, low=low, high=high),
+        Series("static, for the worst window", level, 1, dashed=True),
+    )
     return (
         Chart("gpus", f"{found['unit']} needed", "", x, axis, Axis(found["unit"]), needed, together="time"),
         Chart(
