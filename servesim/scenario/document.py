@@ -38,10 +38,11 @@ class Mark(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A value in a mapping and where its key stands."""
+    """A value in a mapping and where its key stands; `again` is the value of the same key given once more."""
 
     key: Mark
     node: Node
+    again: Node | None = None
 
 
 Content = Scalar | dict[str, Entry] | list["Node"]
@@ -75,6 +76,15 @@ class Document:
 
     root: Node
     problems: list[Problem] = field(default_factory=list)
+    twice: bool = False
+
+    @property
+    def readings(self) -> list[Node]:
+        """The root, and where keys are given more than once also one with the last value of each.
+
+        Which of them counts is not known, so that all of them are to be checked; each reading has nodes of its own.
+        """
+        return [self.root, _last_of_each(self.root)] if self.twice else [self.root]
 
 
 def dotted(path: Path) -> str:
@@ -96,7 +106,7 @@ def parse_document(text: str, file: str) -> Document:
             builder.take(event)
     except yaml.YAMLError as error:
         raise InputError(syntax_problem(error, text, file)) from None
-    return Document(builder.root or Node(None, Mark(file, 1, 1)), builder.problems)
+    return Document(builder.root or Node(None, Mark(file, 1, 1)), builder.problems, builder.twice)
 
 
 class _Builder:
@@ -105,6 +115,7 @@ class _Builder:
     def __init__(self, file: str) -> None:
         self.root: Node | None = None
         self.problems: list[Problem] = []
+        self.twice = False
         self._file = file
         self._frames: list[_Frame] = []
         self._anchors: dict[str, Node] = {}
@@ -175,7 +186,7 @@ class _Builder:
 
     def _close(self) -> None:
         node = self._frames.pop().node
-        children = list(children_of(node))
+        children = [*children_of(node), *_given_again(node)]
         node.size = 1 + sum(child.size for child in children)
         node.height = 1 + max((child.height for child in children), default=0)
         self._nodes -= node.size - 1  # the children were counted as they came; attaching counts them again
@@ -234,12 +245,28 @@ class _Builder:
         if key in entries:
             first = entries[key]
             self._problem(f"duplicate key {shortened(key)!r}; the first is on line {first.key.line}", key_mark)
-            # Which of the two counts is not known, so neither is checked; a copy, since aliases may share the node.
-            entries[key] = Entry(first.key, replace(first.node, faulty=True))
+            entries[key] = first._replace(again=node)
+            self.twice = True
         elif len(entries) >= MAX_KEYS:
             self._stop(f"more than {MAX_KEYS:,} keys in one mapping; reading stopped here", key_mark)
         else:
             entries[key] = Entry(key_mark, node)
+
+
+def _last_of_each(node: Node) -> Node:
+    """Return a copy in which each key has the last value that it was given."""
+    value = node.value
+    if isinstance(value, dict):
+        value = {key: Entry(one.key, _last_of_each(one.again or one.node)) for key, one in value.items()}
+    elif isinstance(value, list):
+        value = [_last_of_each(child) for child in value]
+    return replace(node, value=value)
+
+
+def _given_again(node: Node) -> Iterator[Node]:
+    """Yield the later values of keys given more than once, which count as much as the first."""
+    if isinstance(node.value, dict):
+        yield from (entry.again for entry in node.value.values() if entry.again is not None)
 
 
 def children_of(node: Node) -> Iterator[Node]:

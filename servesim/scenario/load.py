@@ -41,24 +41,26 @@ def parse(
     allow_paths: Sequence[str | Path] = (),
 ) -> Scenario:
     """Return the scenario in `text`, as `load` does; messages call it `file`, and its files lie in `folder`."""
-    document = parse_document(text, file)
-    _refuse_other_than_mapping(document)
-    root, problems = overridden(document.root, overrides)
-    problems += document.problems
-    scenario, faults = validated(root, folder, allow_paths)
-    problems += [with_nearest_name(problem, document.root) for problem in faults]
+    document = parse_mapping(text, file)
+    problems = list(document.problems)
+    scenario = None
+    for reading in document.readings:
+        root, faults = overridden(reading, overrides)
+        scenario, more = validated(root, folder, allow_paths)
+        problems += [*faults, *(with_nearest_name(problem, reading) for problem in more)]
     if scenario is None or problems:
-        raise InputError(in_order(problems))
+        raise InputError(in_order(dict.fromkeys(problems)))
     return scenario
 
 
-def parse_root(text: str, file: str) -> Node:
-    """Return the document in `text` as nodes, to be `validated`. Raises InputError where it is no YAML mapping."""
+def parse_mapping(text: str, file: str) -> Document:
+    """Return the document in `text`, each reading of which is to be `validated`. Raises InputError if it is none."""
     document = parse_document(text, file)
-    _refuse_other_than_mapping(document)
-    if document.problems:
-        raise InputError(in_order(document.problems))
-    return document.root
+    root = document.root
+    if isinstance(root.value, dict) or (root.faulty and document.problems):
+        return document
+    what = "is empty" if root.value is None else f"is {described(root.value)}"
+    raise InputError(Problem(f"{what}; a scenario is a mapping with name, workload and pools", "", *root.mark))
 
 
 def validated(
@@ -70,21 +72,13 @@ def validated(
     return scenario, problems + faults
 
 
-def _refuse_other_than_mapping(document: Document) -> None:
-    root = document.root
-    if isinstance(root.value, dict) or (root.faulty and document.problems):
-        return
-    what = "is empty" if root.value is None else f"is {described(root.value)}"
-    raise InputError(Problem(f"{what}; a scenario is a mapping with name, workload and pools", "", *root.mark))
-
-
 def _validated(root: Node) -> tuple[Scenario | None, list[Problem]]:
     _follow_registry(revision())
+    unknown = catalog_problems(root)
     try:
-        scenario = Scenario.model_validate(plain(root))
+        return Scenario.model_validate(plain(root)), unknown
     except ValidationError as error:
-        return None, schema_problems(error, root, Scenario)
-    return scenario, catalog_problems(scenario, root)
+        return None, [*schema_problems(error, root, Scenario), *unknown]
 
 
 @lru_cache(maxsize=1)

@@ -14,15 +14,22 @@ from servesim.errors import InputError, Problem
 from servesim.registry import revision
 from servesim.scenario.document import Node, parse_document, plain
 from servesim.scenario.document_text import read_text
-from servesim.scenario.inventory_schema import InventoryPlanSpec, ModelSpec
+from servesim.scenario.inventory_schema import InventoryPlanSpec, InventorySpec, ModelSpec
 from servesim.scenario.load_allowed import suggestion
 from servesim.scenario.load_overrides import overridden
 from servesim.scenario.load_paths import Folders, with_absolute_paths
 from servesim.scenario.load_place import child_by_name
-from servesim.scenario.load_plan import LoadedPlan, only_pool, scenario_of, space_problems, targets_problems
+from servesim.scenario.load_plan import (
+    LoadedPlan,
+    engine_problems,
+    gpu_problems,
+    only_pool,
+    scenario_of,
+    targets_problems,
+)
 from servesim.scenario.load_problems import in_order, placed, schema_problems
 from servesim.scenario.plan_schema import PlanSpec, SizeRange, SpaceSpec
-from servesim.scenario.schema import refresh
+from servesim.scenario.schema import Scenario, refresh
 from servesim.workload.scaled import scaled
 
 _MOST_REPLICAS = 100_000
@@ -53,26 +60,38 @@ def load_inventory(
     `overrides` and `allow_paths` are as of `load_plan`.
     """
     document = parse_document(read_text(Path(path), str(path)), str(path))
-    root, problems = overridden(document.root, overrides)
-    problems += document.problems
     folders = Folders(Path(path).parent, allow_paths)
-    problems += with_absolute_paths(root, folders)
+    found, problems = None, list(document.problems)
+    for reading in document.readings:
+        root, faults = overridden(reading, overrides)
+        found, more = _loaded(root, folders, allow_paths)
+        problems += [*faults, *more]
+    if found is None or problems:
+        raise InputError(in_order(dict.fromkeys(problems)))
+    return found
+
+
+def _loaded(
+    root: Node, folders: Folders, allow_paths: Sequence[str | Path]
+) -> tuple[LoadedInventory | None, list[Problem]]:
+    """Return the inventory, and what is wrong with each of its parts, whatever is wrong with the others."""
+    problems = with_absolute_paths(root, folders)
     spec, faults = _validated(root)
-    problems += faults
-    if spec is None or problems:
-        raise InputError(in_order(problems))
-    problems += _gpu_problems(spec, root)
+    problems += [*faults, *_gpu_problems(root)]
+    place = child_by_name(root, "models")
+    names = list(place.node.value) if place is not None and isinstance(place.node.value, dict) else []
     models = {}
-    for name, model in spec.models.items():
-        place = child_by_name(root, f"models.{name}")
-        assert place is not None
+    for name in names:
+        at = child_by_name(root, f"models.{name}")
+        assert at is not None
+        scenario, faults = scenario_of(at.node, folders, allow_paths)
         try:
-            models[name] = _model(spec, model, place.node, folders, allow_paths)
+            if spec is not None and scenario is not None:
+                models[name] = _model(spec, spec.models[name], at.node, scenario)
         except InputError as error:
-            problems += [_inside(problem, name, root) for problem in error.problems]
-    if problems:
-        raise InputError(in_order(problems))
-    return LoadedInventory(spec, models)
+            faults += error.problems
+        problems += [_inside(problem, name, root) for problem in faults]
+    return None if spec is None else LoadedInventory(spec, models), problems
 
 
 @lru_cache(maxsize=1)
@@ -98,11 +117,13 @@ def _inside(problem: Problem, name: str, root: Node) -> Problem:
     return replace(problem, path=f"models.{name}.{problem.path}" if problem.path else f"models.{name}")
 
 
-def _gpu_problems(spec: InventoryPlanSpec, root: Node) -> Iterator[Problem]:
+def _gpu_problems(root: Node) -> Iterator[Problem]:
     """Yield names of the inventory that are no GPU's in the catalog."""
     known = catalog.gpus()
-    for name in spec.inventory.__pydantic_extra__:
-        if name not in known:
+    counted = child_by_name(root, "inventory")
+    names = counted.node.value if counted is not None and isinstance(counted.node.value, dict) else {}
+    for name in names:
+        if name not in known and name not in InventorySpec.model_fields:
             place = child_by_name(root, f"inventory.{name}")
             mark = root.mark if place is None else place.key
             hint = suggestion(name, [*known, "per_node"])
@@ -110,15 +131,13 @@ def _gpu_problems(spec: InventoryPlanSpec, root: Node) -> Iterator[Problem]:
             yield placed(message, f"inventory.{name}", mark)
 
 
-def _model(
-    spec: InventoryPlanSpec, model: ModelSpec, node: Node, folders: Folders, allow_paths: Sequence[str | Path]
-) -> LoadedPlan:
+def _model(spec: InventoryPlanSpec, model: ModelSpec, node: Node, scenario: Scenario) -> LoadedPlan:
     """Return one model as a plan of its own."""
-    scenario = scenario_of(model, node, folders, allow_paths)
     pool = only_pool(scenario, model.pool, node)
     if scenario.pools[pool].model is None:
         raise InputError(placed("its pool runs on no GPU, so there is nothing to divide", "scenario", node.mark))
-    faults = [*space_problems(model.space, scenario.pools[pool], node), *targets_problems(scenario, node)]
+    faults = [*gpu_problems(model.space, node), *engine_problems(model.space, scenario.pools[pool], node)]
+    faults += targets_problems(scenario, node)
     there = list(spec.inventory.gpus)
     for index, gpu in enumerate(model.space.gpu or ()):
         place = child_by_name(node, f"space.gpu.{index}")

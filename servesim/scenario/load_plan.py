@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from servesim import catalog
 from servesim.errors import InputError, Problem
 from servesim.registry import revision
 from servesim.scenario.document import Node, described, parse_document, plain
 from servesim.scenario.document_text import read_text
-from servesim.scenario.inventory_schema import ModelSpec
 from servesim.scenario.load import load
 from servesim.scenario.load_allowed import schema_fields, suggestion
 from servesim.scenario.load_catalog import catalog_problems
@@ -25,6 +24,8 @@ from servesim.scenario.load_place import child_by_name
 from servesim.scenario.load_problems import in_order, placed, schema_problems
 from servesim.scenario.plan_schema import ChoicesSpec, PlanSpec, SpaceSpec
 from servesim.scenario.schema import PoolSpec, Scenario, refresh
+
+_Part = TypeVar("_Part", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,7 @@ def load_plan(
     if not isinstance(document.root.value, dict) and not (document.root.faulty and document.problems):
         what = "is empty" if document.root.value is None else f"is {described(document.root.value)}"
         raise InputError(Problem(f"{what}; a plan is a mapping with scenario and space", "", *document.root.mark))
-    root, problems = overridden(document.root, overrides)
-    problems += document.problems
+    root, _ = overridden(document.root, overrides)
     if isinstance(root.value, dict) and "inventory" in root.value and "scenario" not in root.value:
         raise InputError(Problem("divides an inventory; that has no --how-much-load and no one space", "", *root.mark))
     if isinstance(root.value, dict) and "workload" in root.value and "scenario" not in root.value:
@@ -65,20 +65,40 @@ def load_plan(
             raise InputError(in_order(faults))
         return LoadedPlan(PlanSpec(scenario=scenario_only), scenario_only, only_pool(scenario_only, None, root))
     folders = Folders(Path(path).parent, allow_paths)
+    found, problems = None, list(document.problems)
+    for reading in document.readings:
+        found, faults = _loaded(reading, overrides, folders, allow_paths)
+        problems += faults
+    if needs_space and found is not None and found.spec.space is None:
+        problems.append(placed("space: missing; it says what may be chosen", "", root.mark))
+    if found is None or problems:
+        raise InputError(in_order(dict.fromkeys(problems)))
+    return found
+
+
+def _loaded(
+    reading: Node, overrides: Sequence[str], folders: Folders, allow_paths: Sequence[str | Path]
+) -> tuple[LoadedPlan | None, list[Problem]]:
+    """Return the plan, and what is wrong with each of its parts, whatever is wrong with the others."""
+    root, problems = overridden(reading, overrides)
     problems += with_absolute_paths(root, folders)
     spec, faults = _validated(root)
     problems += faults
-    if spec is None or problems:
-        raise InputError(in_order(problems))
-    scenario = scenario_of(spec, root, folders, allow_paths)
-    pool = only_pool(scenario, spec.pool, root)
-    faults = list(space_problems(spec.space, scenario.pools[pool], root))
-    faults += targets_problems(scenario, root)
-    if needs_space and spec.space is None:
-        faults.append(placed("space: missing; it says what may be chosen", "", root.mark))
-    if faults:
-        raise InputError(in_order(faults))
-    return LoadedPlan(spec, scenario, pool)
+    scenario, faults = scenario_of(root, folders, allow_paths)
+    problems += faults
+    space = part_of(SpaceSpec, root, "space") if spec is None else spec.space
+    problems += gpu_problems(space, root)
+    if scenario is None:
+        return None, problems
+    problems += targets_problems(scenario, root)
+    pool = child_by_name(root, "pool")
+    asked = None if pool is None else pool.node.value
+    try:
+        name = only_pool(scenario, asked if isinstance(asked, str) else None, root)
+    except InputError as error:
+        return None, [*problems, *error.problems]
+    problems += engine_problems(space, scenario.pools[name], root)
+    return None if spec is None else LoadedPlan(spec, scenario, name), problems
 
 
 @lru_cache(maxsize=1)
@@ -97,21 +117,35 @@ def _validated(root: Node) -> tuple[PlanSpec | None, list[Problem]]:
 
 
 def scenario_of(
-    spec: PlanSpec | ModelSpec, root: Node, folders: Folders, allow_paths: Sequence[str | Path]
-) -> Scenario:
-    """Return the scenario of a plan, or of one of its models at `root`: the one inside, or its file's."""
+    root: Node, folders: Folders, allow_paths: Sequence[str | Path]
+) -> tuple[Scenario | None, list[Problem]]:
+    """Return the scenario of a plan, or of one of its models at `root`: the one inside, or its file's.
+
+    And what is wrong with it, apart from what the schema says of the one inside.
+    """
     place = child_by_name(root, "scenario")
-    assert place is not None
-    if isinstance(spec.scenario, Scenario):
-        inside = [replace(p, path=f"scenario.{p.path}") for p in catalog_problems(spec.scenario, place.node)]
-        if inside:
-            raise InputError(in_order(inside))
-        return spec.scenario
+    if place is None or place.faulty:
+        return None, []
+    if isinstance(place.node.value, dict):
+        unknown = [replace(one, path=f"scenario.{one.path}") for one in catalog_problems(place.node)]
+        return part_of(Scenario, root, "scenario"), unknown
+    if not isinstance(place.node.value, str):
+        return None, []
     try:
-        file = folders.find(spec.scenario, trusted=False)
+        return load(folders.find(place.node.value, trusted=False), allow_paths=allow_paths), []
+    except InputError as error:
+        return None, error.problems
     except ValueError as error:
-        raise InputError(placed(str(error), "scenario", place.node.mark)) from None
-    return load(file, allow_paths=allow_paths)
+        return None, [placed(str(error), "scenario", place.node.mark)]
+
+
+def part_of(model: type[_Part], root: Node, key: str) -> _Part | None:
+    """Return a part of a document by itself; None where it is missing or at fault."""
+    place = child_by_name(root, key)
+    try:
+        return None if place is None or place.faulty else model.model_validate(plain(place.node))
+    except ValidationError:
+        return None
 
 
 def only_pool(scenario: Scenario, asked: str | None, root: Node) -> str:
@@ -128,27 +162,26 @@ def only_pool(scenario: Scenario, asked: str | None, root: Node) -> str:
     raise InputError(placed(f"{what}; the scenario has {', '.join(names)}", "pool", mark))
 
 
-def space_problems(space: ChoicesSpec | None, pool: PoolSpec, root: Node) -> Iterator[Problem]:
-    """Yield names and values of the space that the pool cannot take."""
-    if space is None:
-        return
-    for index, name in enumerate(space.gpu or ()):
+def gpu_problems(space: ChoicesSpec | None, root: Node) -> Iterator[Problem]:
+    """Yield the names in a space that are no GPU's."""
+    for index, name in enumerate((space and space.gpu) or ()):
         try:
             catalog.gpu(name)
         except InputError as error:
             for problem in error.problems:
                 yield _at(root, f"space.gpu.{index}", problem.message)
+
+
+def engine_problems(space: ChoicesSpec | None, pool: PoolSpec, root: Node) -> Iterator[Problem]:
+    """Yield what of a space the pool's engine cannot take."""
+    if space is None:
+        return
     fields = schema_fields(type(pool.engine))
     servers = space.servers if isinstance(space, SpaceSpec) else None
     if servers is not None and "servers" not in fields:
         yield _at(root, "space.servers", f"engine {pool.engine.kind!r} has no servers; give replicas")
     if servers is not None and pool.replicas != 1:
         yield _at(root, "space.servers", f"is planned for one station, but the pool has {pool.replicas} replicas")
-    yield from _engine_problems(space, pool, root)
-
-
-def _engine_problems(space: ChoicesSpec, pool: PoolSpec, root: Node) -> Iterator[Problem]:
-    fields = schema_fields(type(pool.engine))
     if space.tensor_parallel_size is not None and "tensor_parallel_size" not in fields:
         yield _at(root, "space.tensor_parallel_size", f"engine {pool.engine.kind!r} has no such setting")
     known = [name for name in fields if name != "kind"]

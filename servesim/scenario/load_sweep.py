@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from servesim.errors import InputError, Problem
-from servesim.scenario.document import Entry, Mark, Node, described, parse_document, plain
+from servesim.scenario.document import Document, Entry, Mark, Node, described, parse_document, plain
 from servesim.scenario.document_scalar import shortened
 from servesim.scenario.document_text import read_text
 from servesim.scenario.dump import plain_value, to_yaml
-from servesim.scenario.load import parse_root, validated
+from servesim.scenario.load import parse_mapping, validated
 from servesim.scenario.load_overrides import overridden, with_nearest_name, with_value
 from servesim.scenario.load_problems import in_order, schema_problems
 from servesim.scenario.schema import Scenario
@@ -58,33 +58,43 @@ class Base:
         self.own: Asked | None = None
         self._folder, self._allowed = Path("."), list(allow_paths)
         if isinstance(scenario, Scenario):
-            root = parse_root(to_yaml(scenario), scenario.name)
+            document = parse_mapping(to_yaml(scenario), scenario.name)
+            problems: list[Problem] = []
             self._allowed.append("/")  # where its files lie was checked when it was loaded
         else:
-            root = self._read(Path(scenario))
-        root, problems = overridden(root, overrides)
-        if problems:
-            raise InputError(in_order(problems))
-        self.scenario = self._checked(root)  # with its `sweep`, so that a fault in that is found too
+            document, problems = self._read(Path(scenario))
+        problems += document.problems
+        for reading in document.readings:
+            root, faults = overridden(reading, overrides)
+            found, more = validated(root, self._folder, self._allowed)  # with its `sweep`, for the faults of that
+            problems += [*faults, *more]
+        if found is None or problems:
+            raise InputError(in_order(dict.fromkeys(problems)))
         entries = dict(root.value) if isinstance(root.value, dict) else {}
         entry = entries.pop("sweep", None)
         if entry is not None and entry.node.value is not None:
-            assert self.scenario.sweep is not None
-            self.own = asked_of(self.scenario.sweep, entry.node)
+            assert found.sweep is not None
+            self.own = asked_of(found.sweep, entry.node)
         self._root = Node(entries, root.mark)
-        self.scenario = self.scenario.model_copy(update={"sweep": None})
+        self.scenario = found.model_copy(update={"sweep": None})
 
-    def _read(self, path: Path) -> Node:
-        root = parse_root(read_text(path, str(path)), str(path))
+    def _read(self, path: Path) -> tuple[Document, list[Problem]]:
+        """Return a scenario's document, and what is wrong with the sweep document that names it, if one does."""
+        document = parse_mapping(read_text(path, str(path)), str(path))
         self._folder = path.parent
+        root = document.root
         if not isinstance(root.value, dict) or "scenario" not in root.value:
-            return root
-        document = _validated_sweep(root)
-        assert document.scenario is not None
-        self.own = asked_of(document, root)
-        beside = path.parent / document.scenario
+            return document, []
+        self.own, problems = _own_points(document)
+        named = root.value["scenario"].node.value
+        if not isinstance(named, str):
+            raise InputError(in_order(problems))
+        beside = path.parent / named
         self._folder = beside.parent
-        return parse_root(read_text(beside, str(beside)), str(beside))
+        try:
+            return parse_mapping(read_text(beside, str(beside)), str(beside)), problems
+        except InputError as error:
+            raise InputError([*in_order(problems), *error.problems]) from None
 
     def _checked(self, root: Node) -> Scenario:
         scenario, problems = validated(root, self._folder, self._allowed)
@@ -241,7 +251,23 @@ def _parsed(text: str) -> tuple[str, Any]:
 
 def asked_of_file(path: Path) -> Asked:
     """Return the points of a sweep document. Raises InputError with its place in the file."""
-    return _asked(parse_root(read_text(path, str(path)), str(path)))
+    asked, problems = _own_points(parse_mapping(read_text(path, str(path)), str(path)))
+    if asked is None or problems:
+        raise InputError(in_order(problems))
+    return asked
+
+
+def _own_points(document: Document) -> tuple[Asked | None, list[Problem]]:
+    """Return the points of a sweep document, None where it has faults, and these."""
+    problems, asked = list(document.problems), None
+    for reading in document.readings:
+        try:
+            spec = _validated_sweep(reading)
+        except InputError as error:
+            problems += error.problems
+        else:
+            asked = None if problems else asked_of(spec, reading)
+    return asked, list(dict.fromkeys(problems))
 
 
 def _asked(root: Node) -> Asked:

@@ -32,6 +32,17 @@ def test_faults_of_all_models_are_said_at_once(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 3
 
 
+def test_faults_of_the_schema_unknown_gpus_and_a_key_given_twice_are_said_together(tmp_path: Path) -> None:
+    file = fleet(tmp_path)
+    text = file.read_text().replace("llama-3.1-8b", "llama-9").replace("inventory:", "inventry: 1\ninventory:", 1)
+    file.write_text(text + "\nname: again\nmax_breach: 7\n")
+    with pytest.raises(InputError) as caught:
+        load_inventory(file)
+    said = str(caught.value)
+    for words in ("unknown model 'llama-9'", "unknown key 'inventry'", "duplicate key 'name'", "max_breach: must be"):
+        assert words in said
+
+
 def test_an_inventory_is_told_from_plans_and_scenarios(tmp_path: Path) -> None:
     assert is_inventory(fleet(tmp_path))
     (tmp_path / "plan.yaml").write_text("scenario: x.yaml\ninventory: 3\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from servesim.catalog import gpus
 from servesim.errors import InputError
 from servesim.experiment.simulate import simulate
 from servesim.scenario.load import load, parse, positioned
@@ -64,7 +65,35 @@ def test_all_problems_are_reported_in_the_order_of_the_file() -> None:
         "chat.yaml:6:51: workload.classes.chat.arrivals.request_rate_rps: must be at least 1e-09, got 0",
         "chat.yaml:12:5: pools.main: unknown key 'replica'",
         "chat.yaml:15:5: pools.main: duplicate key 'gpu'",
+        f"chat.yaml:15:10: pools.main.gpu: unknown GPU 'hmany'. Known: {', '.join(gpus())}",
     ]
+
+
+def test_faults_of_the_schema_and_names_that_the_catalog_lacks_are_said_together() -> None:
+    text = CHAT.replace(": 100\n", ": many\n").replace("model: llama-3.1-8b", "model: llama-9")
+    with pytest.raises(InputError) as caught:
+        parse(text.replace("gpu: h100", "gpu: h111"), "chat.yaml")
+    assert [problem.path for problem in caught.value.problems] == [
+        "workload.num_requests", "pools.main.model", "pools.main.gpu",
+    ]  # fmt: skip
+
+
+def test_of_a_key_given_twice_both_values_are_checked() -> None:
+    twice = "prompt_tokens: many\n      prompt_tokens: {kind: lognormal, median_tokens: -1, sigma: 1}"
+    with pytest.raises(InputError) as caught:
+        parse(CHAT.replace("prompt_tokens: 512", twice).replace("gpu: h100", "gpu: hxxx"), "chat.yaml")
+    said = [str(problem) for problem in caught.value.problems]
+    assert any("duplicate key 'prompt_tokens'" in one for one in said)
+    assert any("got the text 'many'" in one for one in said)
+    assert any("median_tokens: must be" in one for one in said)
+    assert any("unknown GPU" in one for one in said)
+
+
+def test_keys_given_twice_are_counted_like_any_other_values() -> None:
+    """Nested so, each level would double what is checked."""
+    levels = [f"l{n}: &l{n} {{k: 1, k: [*l{n - 1}, *l{n - 1}]}}" for n in range(1, 30)]
+    with pytest.raises(InputError, match="values, aliases expanded"):
+        parse("\n".join(["l0: &l0 {k: 1}", *levels]), "chat.yaml")
 
 
 def test_problems_carry_their_place_for_programs() -> None:

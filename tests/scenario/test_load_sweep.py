@@ -168,3 +168,21 @@ def test_a_scenario_that_names_files_keeps_them(tmp_path: Path) -> None:
     (point,) = Base(loaded).points(asked_of_values({"seed": [3]}))
     assert point.scenario.workload == loaded.workload
     json.dumps(point.settings)
+
+
+def test_faults_of_a_sweep_document_and_of_the_scenario_that_it_names_are_said_together(tmp_path: Path) -> None:
+    (tmp_path / "chat.yaml").write_text(CHAT.replace("512", "0").replace("gpu: h100", "gpu: h111"))
+    sweep = "scenario: chat.yaml\nvary:\n  pools.main.replicas: [1, 2]\n  pools.main.replicas: [3]\ncombin: zip\n"
+    (tmp_path / "sweep.yaml").write_text(sweep)
+    with pytest.raises(InputError) as caught:
+        Base(tmp_path / "sweep.yaml")
+    found = [(Path(problem.file).name, problem.line) for problem in caught.value.problems]
+    assert found == [("chat.yaml", 7), ("chat.yaml", 13), ("sweep.yaml", 4), ("sweep.yaml", 5)]
+
+
+def test_a_key_given_twice_does_not_hide_what_else_is_wrong_with_a_scenario_that_is_swept(tmp_path: Path) -> None:
+    file = tmp_path / "chat.yaml"
+    file.write_text(CHAT.replace("512", "0") + "name: again\nsweep: {vary: {pools.main.replicas: 1}}\n")
+    with pytest.raises(InputError) as caught:
+        Base(file)
+    assert [problem.line for problem in caught.value.problems] == [7, 17, 18]
