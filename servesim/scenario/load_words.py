@@ -10,11 +10,12 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 
 from servesim.registry import Kind, families, kinds
-from servesim.scenario.document import described
+from servesim.scenario.document import described, plain
 from servesim.scenario.document_scalar import shortened
 from servesim.scenario.load_allowed import description_of, keys_of, nearest, suggestion, type_at
 from servesim.scenario.load_hints import conversion, file_hint, kind_hint
 from servesim.scenario.load_homes import NOT_SIMULATED, home_of, meanings
+from servesim.scenario.load_kinds import kinds_with, same_key
 from servesim.scenario.load_place import Place
 
 _LONGEST_MESSAGE = 500
@@ -103,8 +104,7 @@ def _unknown_key(fault: Fault) -> str:
 def _meant_key(fault: Fault, key: str, allowed: Sequence[str]) -> str:
     """Return which key was probably meant: one of these under another name, one of another place, one spelt alike."""
     meant = meanings(key[:_LONGEST_NUMBER])
-    here = next((name for name in meant if name in allowed), None)
-    home = here or home_of(fault.model, fault.place.path[:-1], meant)
+    home = same_key(key, allowed) or home_of(fault.model, fault.place.path[:-1], meant)
     if home is None and meant[0] in NOT_SIMULATED:
         return f"; {meant[0]} is not simulated"
     home = home or nearest(key, allowed)
@@ -115,7 +115,7 @@ def meant_here(fault: Fault) -> str | None:
     """Return which key of its own mapping an unknown key was probably meant to be, or None."""
     key = str(fault.error["loc"][-1])[:_LONGEST_NUMBER]
     allowed = keys_of(fault.reader(container=True))
-    return next((name for name in meanings(key) if name in allowed), None) or nearest(key, allowed)
+    return same_key(key, allowed) or nearest(key, allowed)
 
 
 def _listed(hint: str, what: str, names: Sequence[str]) -> str:
@@ -153,9 +153,12 @@ def _other_family(tag: str) -> str:
 
 
 def _missing_kind(fault: Fault) -> str:
-    choice = fault.reader()
-    known = ", ".join(choice.choices()) if isinstance(choice, Kind) else ""
-    return f"missing key 'kind' (which {_noun(choice)}); known: {known}"
+    choice, value = fault.reader(), fault.place.node.value
+    message = f"missing key 'kind' (which {_noun(choice)})"
+    if not isinstance(choice, Kind):
+        return message
+    given = plain(fault.place.node) if isinstance(value, dict) else {}
+    return message + _listed(kinds_with(given, choice.choices()), "known", list(choice.choices()))
 
 
 def _noun(choice: Any) -> str:

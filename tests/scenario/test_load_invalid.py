@@ -138,3 +138,31 @@ def test_a_misspelt_key_is_not_missing_too() -> None:
         "unknown key 'nam'; did you mean name?",
         "unknown key 'qps'; did you mean request_rate_rps?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("{mean: 800}", "{kind: lognormal, mean_tokens: 800, sigma: ...} or {kind: geometric, mean_tokens: 800}?"),
+        ("{median_tokens: 500, sigma: 1}", "{kind: lognormal, median_tokens: 500, sigma: 1}?"),
+        ("{min: 1, max: 9}", "{kind: uniform, min_tokens: 1, max_tokens: 9}?"),
+        ("{tokens: 3}", "{kind: fixed, tokens: 3}?"),
+    ],
+)
+def test_lengths_without_a_kind_lead_to_the_kinds_that_read_them(written: str, meant: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(CHAT.replace("prompt_tokens: 512", f"prompt_tokens: {written}"))
+    (problem,) = caught.value.problems
+    assert f"missing key 'kind' (which length); did you mean {meant} known: fixed, " in problem.message
+
+
+@pytest.mark.parametrize("written", ["{}", "{foo: 1}", "{mean: many}", "{mean: 800, mean_tokens: 800}"])
+def test_nothing_is_suggested_that_would_not_be_read(written: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(CHAT.replace("prompt_tokens: 512", f"prompt_tokens: {written}"))
+    assert "did you mean" not in caught.value.problems[0].message
+
+
+def test_a_key_without_its_unit_leads_to_the_one_with_it() -> None:
+    with pytest.raises(InputError, match=r"unknown key 'mean'; did you mean mean_tokens\?"):
+        parse(CHAT.replace("prompt_tokens: 512", "prompt_tokens: {kind: geometric, mean: 800}"))
