@@ -36,7 +36,7 @@ Three numbers per engine, GPU and model are tuned on these rows by `python -m
 servesim.validation.closed_loop_catalog` and stored in `servesim/catalog/deployments`, where every scenario finds
 them: time per layer for each further GPU, a factor on prefill, and the least time per layer of an iteration with
 prefill. The same for all deployments of an engine, as round numbers that were chosen once on the same rows: what
-the context adds to an iteration counts 1.3 times (contexts of one batch differ, operators were timed on equal
+the context adds to an iteration counts 1.2 times (contexts of one batch differ, operators were timed on equal
 ones), what further sequences add in a mixture of experts 0.85 times (requests wake fewer experts than tokens dealt
 out at random), receiving a prompt takes 2 µs per token, and under vLLM NVFP4 takes 10 µs per layer and iteration
 (activations are quantised by kernels of their own). The operator tables are levelled (docs/calibration.md). Runs of

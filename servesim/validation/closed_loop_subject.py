@@ -31,7 +31,7 @@ START = np.array([0.0, 1.3, 7e-4])
 # what communication takes beyond the data is not.
 OF_THE_MODEL = np.array([False, True, True])
 # Round numbers between which and their neighbours the errors of runs left out do not tell (0.2 points of TPOT at most).
-_WIDE = EngineWide(context_factor=1.3, expert_batch_factor=0.85, admission_time_per_token_s=2e-6)
+_WIDE = EngineWide(context_factor=1.2, expert_batch_factor=0.85, admission_time_per_token_s=2e-6)
 ENGINE_WIDE = {"vllm": _WIDE.model_copy(update={"nvfp4_time_per_layer_s": 1e-5}), "trtllm": _WIDE}
 
 
