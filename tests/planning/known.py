@@ -114,7 +114,7 @@ def small_space(requests: int = 800) -> Problem:
             "num_requests": requests,
             "classes": {
                 "chat": {
-                    "arrivals": {"kind": "poisson", "request_rate_rps": 75.0},
+                    "arrivals": {"kind": "poisson", "request_rate_rps": 70.0},
                     "prompt_tokens": {"kind": "lognormal", "mean_tokens": 800.0, "sigma": 0.8},
                     "output_tokens": {"kind": "lognormal", "mean_tokens": 200.0, "sigma": 0.7},
                     "slo": {"ttft_s": 0.5, "tpot_s": 0.035, "attainment": 0.9},
