@@ -28,7 +28,7 @@ class Adjustment:
     batch_factor: float = 1.0
 
 
-# No correction takes more than this share of a decode iteration away.
+# What a correction leaves of a decode iteration of one sequence; results say where it would have left less.
 _LEAST_SHARE = 0.25
 
 
@@ -47,6 +47,13 @@ class AdjustedIterationTime(IterationTime):
         self.origin = times.origin
         self.validity = times.validity
         self.noise = times.noise
+        self.warnings = times.warnings
+        if self._extra_s > adjustment.iteration_s:
+            self.warnings += (
+                f"the correction of {1e3 * adjustment.iteration_s:.3g} ms per iteration is cut to "
+                f"{1e3 * self._extra_s:.3g} ms: it takes away {1.0 - _LEAST_SHARE:.0%} of an iteration of one sequence "
+                f"({1e3 * self._idle_s:.3g} ms) at the most",
+            )
 
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
         """Return the line, shifted and turned; it holds as far."""
@@ -96,6 +103,7 @@ class LargestRank(IterationTime):
         self.origin = times.origin
         self.validity = times.validity
         self.noise = times.noise
+        self.warnings = times.warnings
 
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
         """Return the line of the largest group over the context of all."""

@@ -8,11 +8,13 @@ import math
 import numpy as np
 import pytest
 
+import servesim
 from servesim.calibrate.iteration_grid_fit import Rows
 from servesim.calibrate.iteration_grid_level import levelled
 from servesim.calibrate.iteration_grid_table import held_back_table, predict_table, table_of
 from servesim.catalog.calibrations import calibrations, read_key
 from servesim.errors import InputError
+from servesim.scenario.load import parse
 from servesim.service_time.adjusted import AdjustedIterationTime, Adjustment, LargestRank
 from servesim.service_time.base import IterationTime, Origin, Validity
 from servesim.service_time.tabulated import TabulatedIterationTime
@@ -155,6 +157,37 @@ def test_corrections_shift_stretch_and_bound() -> None:
     sanity.check_lines_meet(turned)
     # However much is taken away, something is left.
     assert AdjustedIterationTime(plain, Adjustment(-1.0)).decode_line(1, 0)[0] > 0
+
+
+def test_a_correction_that_is_cut_says_by_how_much() -> None:
+    plain = times()
+    base_s, slope_s, _ = plain.decode_line(1, 1)
+    most_s = 0.75 * (base_s + slope_s)
+    assert AdjustedIterationTime(plain, Adjustment(-0.99 * most_s)).warnings == ()
+    assert AdjustedIterationTime(plain, Adjustment(1.0)).warnings == ()
+    (said,) = AdjustedIterationTime(plain, Adjustment(-2.0 * most_s)).warnings
+    assert f"correction of {-2e3 * most_s:.3g} ms per iteration is cut to {-1e3 * most_s:.3g} ms" in said
+    assert f"{1e3 * (base_s + slope_s):.3g} ms" in said
+
+
+def test_a_run_warns_of_a_correction_that_is_cut() -> None:
+    """Through a whole scenario: 32 layers, of which each would save 1 ms of an iteration of about 5 ms."""
+    said = "-32 ms per iteration is cut to"
+    for per_layer_s, warned in ((-1e-3, True), (-1e-5, False)):
+        scenario = parse(CUT.replace("PER_LAYER", f"{per_layer_s:f}"))
+        warnings = servesim.simulate(scenario, seed=0).summary["warnings"]
+        assert any("pool p: the correction of " + said in one for one in warnings) == warned
+
+
+CUT = """
+name: cut
+workload:
+  num_requests: 2
+  classes:
+    c: {arrivals: {kind: constant, request_rate_rps: 1}, prompt_tokens: 10, output_tokens: 3}
+pools:
+  p: {model: llama-3.1-8b, gpu: h100_sxm, engine: {iteration_time_per_layer_s: PER_LAYER}}
+"""
 
 
 def test_one_rank_is_no_rank_and_two_halve_the_batch() -> None:
