@@ -10,7 +10,7 @@ from servesim import catalog
 from servesim.catalog.deployments import FittedDeployment
 from servesim.engine.base import HostTime, Plan, Replica, Site, Surroundings
 from servesim.engine.continuous import ContinuousEngine
-from servesim.engine.deployment_checks import estimate_warnings, refuse_illegal, refuse_impossible_times
+from servesim.engine.deployment_checks import refuse_illegal, refuse_impossible_times, time_warnings
 from servesim.engine.fitted import PER_LAYER, fitted
 from servesim.engine.kv import UNLIMITED_BLOCKS
 from servesim.engine.reference import ReferenceEngine
@@ -109,7 +109,7 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
     num_gpu_blocks = _num_gpu_blocks(engine, deployment)
     times = spec.build(deployment)
     refuse_impossible_times(times, deployment, site.pool)
-    warnings = estimate_warnings(times, site.pool)
+    warnings = []
     known, found = fitted(engine, site, times.origin)
     engine = engine.model_copy(update=found)
     host_unknown = known is None and times.origin.facts.get("host_iteration_s") is None
@@ -129,6 +129,7 @@ def plan_of(engine: ContinuousBatching, site: Site) -> ContinuousPlan:
         "num_gpu_blocks": "unlimited" if num_gpu_blocks == UNLIMITED_BLOCKS else num_gpu_blocks,
     }
     times = _as_run(times, engine, model, site.pool)
+    warnings = [*time_warnings(times, site.pool), *warnings]
     return ContinuousPlan(engine.model_copy(update=written), settings, times, warnings, known)
 
 

@@ -54,11 +54,12 @@ def refuse_impossible_times(times: IterationTime, deployment: Deployment, pool: 
         raise InputError([Problem(p.message, f"pools.{pool}.service_time") for p in error.problems]) from None
 
 
-def estimate_warnings(times: IterationTime, pool: str) -> list[str]:
-    """Return the warning that iteration times are an estimate, if they come with a band."""
+def time_warnings(times: IterationTime, pool: str) -> list[str]:
+    """Return what results have to say of `times`: that they are an estimate, if they have a band, and their own."""
+    found = [f"pool {pool}: {warning}" for warning in times.warnings]
     band = times.origin.facts.get("band")
-    if band is None:
-        return []
-    low, high = band
-    band_text = f"factor {low:g} to {high:g} (measured / estimated, 10th to 90th percentile)"
-    return [f"pool {pool}: iteration times are a {times.origin.name} estimate, {band_text}"]
+    if band is not None:
+        low, high = band
+        text = f"factor {low:g} to {high:g} (measured / estimated, 10th to 90th percentile)"
+        found.insert(0, f"pool {pool}: iteration times are a {times.origin.name} estimate, {text}")
+    return found

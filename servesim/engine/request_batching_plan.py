@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from servesim.engine.base import HostTime, Plan, Replica, Site, Surroundings
-from servesim.engine.deployment_checks import estimate_warnings, refuse_illegal, refuse_impossible_times
+from servesim.engine.deployment_checks import refuse_illegal, refuse_impossible_times, time_warnings
 from servesim.engine.request_batching_replica import BatchingReplica, Seconds
 from servesim.errors import InputError, Problem
 from servesim.metrics.chunks import Columns
@@ -109,5 +109,5 @@ def plan_of(engine: RequestBatching, site: Site) -> RequestBatchingPlan:
     assert isinstance(spec, IterationTimeSpec)
     iterations = spec.build(deployment)
     refuse_impossible_times(iterations, deployment, site.pool)
-    warnings = estimate_warnings(iterations, site.pool)
+    warnings = time_warnings(iterations, site.pool)
     return RequestBatchingPlan(engine, None, WholeBatch(iterations), warnings)

@@ -61,12 +61,14 @@ class IterationTime(ABC):
 
     Inside a span the batch does not change and every context grows by one token per iteration, so the engine only
     needs a straight line in the summed context. A model that bends in the context says how far its line holds.
-    `noise` says how iterations scatter about these times, if the engine is to draw that.
+    `noise` says how iterations scatter about these times, if the engine is to draw that; `warnings` what every result
+    made with them has to say.
     """
 
     validity: Validity = Validity()
     origin: Origin = Origin("inline", measured=False)
     noise: NoiseLaw | None = None
+    warnings: tuple[str, ...] = ()
 
     @abstractmethod
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from servesim.errors import InputError
 from servesim.registry import register
 from servesim.service_time.base import Deployment, IterationTime, IterationTimeSpec, Origin, Validity
 from servesim.service_time.noise import NoiseLaw
+from servesim.service_time.other_deployment import other_deployment
 from servesim.service_time.tabulated import TabulatedIterationTime
 
 
@@ -110,7 +111,8 @@ def _origin(entry: Calibration) -> tuple[Origin, Validity]:
 class Calibrated(IterationTimeSpec):
     """A calibration that ships with servesim for the pool's model, GPU, backend, parallelism and precision.
 
-    `file` names another calibration file instead. Its origin, held-back error and range of validity come with it.
+    `file` names another calibration file instead. Its origin, held-back error and range of validity come with it, and
+    results warn where it was measured on another deployment than the pool's.
     """
 
     kind: Literal["calibrated"] = "calibrated"
@@ -130,6 +132,8 @@ class Calibrated(IterationTimeSpec):
             if entry.noise is None:
                 raise InputError(f"noise: calibration {entry.name} does not know its scatter ({entry.scatter})")
             times.noise = NoiseLaw(entry.noise.sigma, entry.noise.iterations)
+        if self.file is not None and (differs := other_deployment(entry, deployment)) is not None:
+            times.warnings = (differs,)
         return times
 
     def _entry(self, deployment: Deployment) -> Calibration:

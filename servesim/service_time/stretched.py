@@ -16,6 +16,7 @@ class StretchedIterationTime(IterationTime):
         self.origin = times.origin
         self.validity = times.validity
         self.noise = times.noise
+        self.warnings = times.warnings
 
     def decode_line(self, decode_seqs: int, context_tokens: int) -> tuple[float, float, float]:
         """Return the stretched line; it holds as far."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import timeit
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,28 @@ def test_the_hot_path_is_plain_floats_and_quick() -> None:
     names = {"line": time.decode_line, "mixed": time.mixed_s}
     for call in ("line(32, 30_000)", "mixed(32, 30_000, 1, 512, 131_328)"):
         assert min(timeit.repeat(call, globals=names, number=2000, repeat=7)) / 2000 < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"gpu": gpu("h100_sxm").model_copy(update={"usd_per_hour": 1.0})}, None),
+        ({"gpu": gpu("a100_sxm")}, "GPU h100_sxm; here it is a100_sxm"),
+        ({"model": model("qwen3-8b")}, "model llama-3.1-8b; here it is qwen3-8b"),
+        (
+            {"tensor_parallel_size": 2, "backend": "sglang"},
+            "backend vllm, tensor_parallel_size 1; here it is sglang, 2",
+        ),
+        ({"kv_cache_dtype": "fp8", "quantization": "fp8"}, "precision bf16, kv_cache_dtype bf16; here it is fp8, fp8"),
+        ({"gpu": None, "model": None}, None),
+    ],
+    ids=lambda value: "same" if value is None else str(value)[:40],
+)
+def test_a_file_measured_on_another_deployment_says_so(change: dict[str, object], said: str | None) -> None:
+    file = str(FOLDER / "llama-3.1-8b" / "h100_sxm" / "vllm-tp1-bf16.yaml")
+    deployment = replace(Deployment(gpu("h100_sxm"), model("llama-3.1-8b")), **change)
+    warnings = Calibrated(file=file).build(deployment).warnings
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]
+    assert not Calibrated().build(Deployment(gpu("h100_sxm"), model("llama-3.1-8b"))).warnings
