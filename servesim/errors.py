@@ -45,6 +45,15 @@ class InputError(ServesimError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+def unreadable(error: Exception, file: str) -> InputError:
+    """Return, in the words that every command uses, why a file of the user's cannot be opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(Problem("no such file", file=file))
+    if isinstance(error, IsADirectoryError):
+        return InputError(Problem("is a directory; expected a file", file=file))
+    return InputError(Problem(f"cannot be read: {getattr(error, 'strerror', None) or error}", file=file))
+
+
 class LimitReached(ServesimError):  # noqa: N818 (a cap did its work; the name says which)
     """A cap on events, simulated time, memory or events per instant stopped the run."""
 

@@ -11,7 +11,7 @@ from servesim.catalog import Model
 from servesim.catalog.config_file import read_config
 from servesim.catalog.entries import find, folded
 from servesim.catalog.model import model, models
-from servesim.errors import InputError, Problem
+from servesim.errors import InputError, Problem, unreadable
 
 DECODER, ENCODER, VISION, SPEECH, DIFFUSION = (
     "decoder", "text encoder", "image classification", "speech recognition", "diffusion step",
@@ -106,7 +106,7 @@ def _from_file(path: Path) -> Subject:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(Problem(f"cannot read the model's config: {error.strerror}", file=str(path))) from error
+        raise unreadable(error, str(path)) from error
     except ValueError as error:
         raise InputError(Problem(f"is not JSON: {error}"[:200], file=str(path))) from None
     if not isinstance(fields, dict):

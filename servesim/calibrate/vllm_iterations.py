@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from servesim.calibrate.iterations import Floats, Iterations
-from servesim.errors import InputError, Problem
+from servesim.errors import InputError, Problem, unreadable
 
 _NEEDED = ("t0", "t1", "t2", "t3", "pf", "nd", "dctx", "run", "wait", "fin")
 _MAX_PROBLEMS = 5
@@ -79,9 +79,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
     except (OSError, EOFError) as error:
-        raise InputError(
-            Problem(f"cannot be read: {getattr(error, 'strerror', None) or error}", file=str(path))
-        ) from error
+        raise unreadable(error, str(path)) from error
 
 
 def _row(record: dict[str, Any]) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from pydantic import PositiveFloat, PositiveInt, ValidationError, model_validato
 
 from servesim.catalog.calibrations import ErrorSummary, Provenance
 from servesim.catalog.entries import find, folded, parse_yaml
-from servesim.errors import InputError, Problem
+from servesim.errors import InputError, Problem, unreadable
 from servesim.registry import Spec
 
 
@@ -112,7 +112,7 @@ def read_batch_calibration(path: Path) -> BatchCalibration:
         data["points"] = [tuple(point) for point in data.get("points", [])]
         return BatchCalibration.model_validate(data)
     except OSError as error:
-        raise InputError(Problem(f"cannot read the calibration file: {error.strerror}", file=str(path))) from error
+        raise unreadable(error, str(path)) from error
     except ValidationError as error:
         problems = [
             Problem(part["msg"], path=".".join(map(str, part["loc"])), file=str(path)) for part in error.errors()

@@ -15,7 +15,7 @@ from servesim.catalog.gpu import Gpu, same_speed
 from servesim.catalog.iteration_form import Coefficients
 from servesim.catalog.iteration_table import IterationTable
 from servesim.catalog.model import Model, same_shape
-from servesim.errors import InputError, Problem
+from servesim.errors import InputError, Problem, unreadable
 from servesim.registry import Spec
 
 SYNONYMS = {"bfloat16": "bf16", "auto": "bf16", "fp16": "bf16", "float16": "bf16", "fp4": "nvfp4"}
@@ -229,7 +229,7 @@ def read_calibration(path: Path) -> Calibration:
             raise InputError(Problem(message, file=str(path)))
         return Calibration.model_validate(data)
     except OSError as error:
-        raise InputError(Problem(f"cannot read the calibration file: {error.strerror}", file=str(path))) from error
+        raise unreadable(error, str(path)) from error
     except ValidationError as error:
         problems = [
             Problem(part["msg"], path=".".join(map(str, part["loc"])), file=str(path)) for part in error.errors()

@@ -14,7 +14,7 @@ from servesim.catalog.config_fields import ConfigFields
 from servesim.catalog.entries import find, folded
 from servesim.catalog.model import Model
 from servesim.catalog.precision import quantizations
-from servesim.errors import InputError, Problem
+from servesim.errors import InputError, Problem, unreadable
 
 _MAX_BYTES = 4_000_000
 _METHODS = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4"}
@@ -60,7 +60,7 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise InputError(Problem(f"cannot read the model's config: {error.strerror}", file=str(path))) from error
+        raise unreadable(error, str(path)) from error
     if len(data) > _MAX_BYTES:
         raise InputError(Problem(f"is larger than {_MAX_BYTES:,} bytes: not a model's config", file=str(path)))
     return data

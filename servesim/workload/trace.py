@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field, model_validator
 
-from servesim.errors import InputError, Problem
+from servesim.errors import InputError, Problem, unreadable
 from servesim.workload.base import MAX_TOKENS, Arrivals, Block, FloatArray, IntArray
 
 MAX_PROBLEMS = 10
@@ -143,7 +143,7 @@ class TraceReplay(Iterator[Block]):
         try:
             yield from self.spec.rows()
         except OSError as error:
-            raise InputError(Problem(f"cannot read the trace: {error.strerror}", file=self.spec.path)) from error
+            raise unreadable(error, self.spec.path) from error
         except (UnicodeDecodeError, csv.Error) as error:
             raise InputError(Problem(f"the trace is not readable text: {error}", file=self.spec.path)) from error
 

@@ -124,7 +124,7 @@ def test_a_faulty_log_is_refused_by_line(content: str, said: str, tmp_path: Path
 def test_a_log_that_is_not_there_and_a_model_nobody_knows_are_refused(tmp_path: Path) -> None:
     missing = run("vllm-log", tmp_path / "none.log", *TARGET, "-o", tmp_path / "x.yaml")
     assert missing.exit_code == 2
-    assert "No such file" in missing.output
+    assert "no such file" in missing.output
     log = write_lines(tmp_path / "iters.jsonl", recorded_lines())
     unknown = run("vllm-log", log, "--model", "lama-3.1-8b", "--gpu", "h100_sxm", "-o", tmp_path / "x.yaml")
     assert unknown.exit_code == 2

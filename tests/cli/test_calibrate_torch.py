@@ -17,7 +17,7 @@ def invoke(tmp_path: Path, *arguments: str) -> Result:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["lama-3.1-8b"], "did you mean llama-3.1-8b"),
-    (["nosuch.json"], "nosuch.json: cannot read the model's config"),
+    (["nosuch.json"], "nosuch.json: no such file"),
     (["llama-3.1-8b", "--budget", "soon"], "expected a time such as 90s, 10m or 1h30m"),
     (["llama-3.1-8b", "--budget", "0s"], "expected a time such as 90s, 10m or 1h30m"),
     (["llama-3.1-8b", "--budget", "-5m"], "expected a time such as 90s, 10m or 1h30m"),

@@ -137,7 +137,7 @@ def test_bad_usage_is_one_message_and_exit_code_2(call, log, arguments, message)
 def test_a_missing_file_is_named(call, tmp_path):
     result = call("describe", tmp_path / "nothing.csv")
     assert result.exit_code == 2
-    assert "nothing.csv: cannot read the log" in result.stderr
+    assert "nothing.csv: no such file" in result.stderr
 
 
 @pytest.mark.parametrize("rows", [1, 2, 40])

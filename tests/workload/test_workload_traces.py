@@ -222,7 +222,7 @@ def test_mooncake_faults(mooncake_trace, fault):
 
 
 def test_unreadable_files(azure, tmp_path):
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="no such file"):
         replay(AzureTraceArrivals(path=str(tmp_path / "absent.csv")))
     with pytest.raises(InputError, match="directory"):
         replay(MooncakeTraceArrivals(path=str(tmp_path)))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, cast
 
-from servesim.errors import InputError, Problem
+from servesim.errors import InputError, Problem, unreadable
 
 GZIP, ZSTANDARD, PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 # UTF-32 before UTF-16: its little-endian mark begins with the other's.
@@ -64,4 +64,4 @@ def named_faults(path: str) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(Problem(f"the compressed log is cut short or damaged: {error}", file=path)) from error
     except OSError as error:
-        raise InputError(Problem(f"cannot read the log: {error.strerror or error}", file=path)) from error
+        raise unreadable(error, path) from error
