@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ import pandas as pd
 
 from servesim.errors import InputError, Problem
 from servesim.validation.aggregates import Aggregate, aggregates
-from servesim.validation.runs import Floats, Run, gap_statistics, in_order_of_arrival
+from servesim.validation.measured_requests import Requests, is_number, scaled, total
+from servesim.validation.runs import Run
 from servesim.workload.logs.benchmarks import read_runs
 from servesim.workload.logs.documents import first_of, read_document
 from servesim.workload.logs.formats import detect
-from servesim.workload.logs.lines import at
+from servesim.workload.logs.lines import at, json_fault
 from servesim.workload.logs.rows import SYNONYMS
 from servesim.workload.logs.tables import is_error
-from servesim.workload.logs.text import named_faults
+from servesim.workload.logs.text import named_faults, open_text
 
 ARRIVAL = ("queued_ts", *SYNONYMS["arrival"])
 PROMPT = (*SYNONYMS["prompt_tokens"], "input_toks", "prompt")
@@ -32,147 +32,168 @@ TTFT = ("ttft_s", "ttft_ms", "ttft", "time_to_first_token_ms", "time_to_first_to
 E2E = ("e2e_s", "e2e_ms", "e2e", "e2el_ms", "latency_s", "latency_ms", "request_latency", "latency")
 
 
-@dataclass
-class Requests:
-    """Requests in the making: one list per quantity, seconds; `gaps` pools token gaps."""
-
-    arrival: list[float] = field(default_factory=list)
-    prompt: list[int] = field(default_factory=list)
-    output: list[int] = field(default_factory=list)
-    ttft: list[float] = field(default_factory=list)
-    e2e: list[float] = field(default_factory=list)
-    gaps: list[float] = field(default_factory=list)
-    cached: list[int] | None = None
-
-    def add(self, arrival: Any, prompt: Any, output: Any, ttft: Any, e2e: Any, gaps: Sequence[float] = ()) -> None:
-        """Add a request that completed; None where a value is missing."""
-        self.arrival.append(math.nan if arrival is None else float(arrival))
-        self.prompt.append(int(prompt))
-        self.output.append(int(output))
-        self.ttft.append(math.nan if ttft is None else float(ttft))
-        self.e2e.append(math.nan if e2e is None else float(e2e))
-        self.gaps += gaps
-
-    def run(self, path: Path) -> Run:
-        """Return them in order of arrival; in the file's order, all at 0, where it has no times."""
-        ttft, e2e = np.array(self.ttft), np.array(self.e2e)
-        if not len(ttft) or (np.isnan(ttft).all() and np.isnan(e2e).all()):
-            raise InputError(Problem("holds no request with a latency: nothing to compare with", file=str(path)))
-        _check_latencies(ttft, e2e, path)
-        arrival = np.array(self.arrival)
-        timed = not np.isnan(arrival).any()
-        run = Run(
-            path.name,
-            arrival if timed else np.zeros(len(arrival)),
-            np.array(self.prompt, dtype=np.int64),
-            np.array(self.output, dtype=np.int64),
-            ttft,
-            e2e,
-            gap_statistics(np.array(self.gaps)),
-            None if self.cached is None else np.array(self.cached, dtype=np.int64),
-            timed,
-        )
-        return in_order_of_arrival(run)
-
-
-def _check_latencies(ttft: Floats, e2e: Floats, path: Path) -> None:
-    """Refuse what no clock measures; 1 % and 1 ms are left for columns that were rounded apart."""
-    faults = {
-        "TTFT is negative or infinite": (ttft < 0) | np.isinf(ttft),
-        "E2E is not above 0, or infinite": (e2e <= 0) | np.isinf(e2e),
-        "E2E is below TTFT (is one of them in other units?)": e2e < 0.99 * ttft - 0.001,
-    }
-    problems = [
-        Problem(
-            f"{what} in {bad.sum()} of {len(bad)} completed requests, first in number {bad.argmax() + 1}: "
-            f"TTFT {ttft[bad.argmax()]:g} s, E2E {e2e[bad.argmax()]:g} s",
-            file=str(path),
-        )
-        for what, bad in faults.items()
-        if bad.any()
-    ]
-    if not problems and not (ttft > 0).any() and not (e2e > 0).any():
-        problems = [Problem("every latency is 0: nothing to compare with", file=str(path))]
-    if problems:
-        raise InputError(problems)
-
-
 def read_measured(path: Path) -> Run | list[Aggregate]:
     """Return the run in a file, or its aggregate rows where it holds no single requests; InputError if neither."""
-    if not path.exists():
-        raise InputError(Problem("there is no such file", file=str(path)))
     with named_faults(str(path)):
         format = detect(str(path))
         reader = _READERS.get(format)
         if reader is None:
-            known = ", ".join(sorted(_READERS))
+            known = ", ".join(sorted(set(_READERS) - {"sharegpt"}))
             raise InputError(Problem(f"{format} holds no latencies; expected one of {known}", file=str(path)))
         found = reader(path)
-    return found if isinstance(found, list) else found.run(path)
+    return found if isinstance(found, list) else found.run()
 
 
-def _table(path: Path, format: str) -> Requests | list[Aggregate]:
-    frame = _frame(path, format)
-    names = list(frame.columns)
-    arrival, ttft = _named(frame, ARRIVAL), _latency(frame, TTFT)
-    if arrival is None or _named(frame, PROMPT) is None:
+# ---- tables: a column per quantity --------------------------------------------------------------------------------
+
+
+def _csv(path: Path) -> Requests | list[Aggregate]:
+    with open_text(str(path)) as file:
+        try:
+            return _table(path, pd.read_csv(file))
+        except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise InputError(Problem(f"is not a sound CSV table: {error}", file=str(path))) from error
+
+
+def _parquet(path: Path) -> Requests | list[Aggregate]:
+    return _table(path, pd.read_parquet(path))
+
+
+def _json_lines(path: Path) -> Requests | list[Aggregate]:
+    records = []
+    with open_text(str(path)) as file:
+        for number, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            try:
+                records.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                message = f"not a JSON object: {json_fault(error, line)}"
+                raise InputError(Problem(message, file=str(path), line=number)) from error
+    return _records(path, records)
+
+
+def _json_list(path: Path) -> Requests | list[Aggregate]:
+    document = read_document(str(path))
+    if any(isinstance(at(one, "conversations") or at(one, "conversation"), list) for one in document):
+        raise InputError(Problem("is a list of conversations, which holds no latencies", file=str(path)))
+    return _records(path, document)
+
+
+def _records(path: Path, records: list[Any]) -> Requests | list[Aggregate]:
+    wrong = next((number for number, one in enumerate(records, 1) if not isinstance(one, dict)), None)
+    if wrong is not None or not records:
+        message = "the list is empty" if wrong is None else f"element {wrong} is not a JSON object of one request"
+        raise InputError(Problem(message, file=str(path)))
+    return _table(path, pd.DataFrame(records))
+
+
+def _table(path: Path, frame: pd.DataFrame) -> Requests | list[Aggregate]:
+    table = _Table(path, frame)
+    arrival, prompt = table.column(ARRIVAL), table.column(PROMPT)
+    if arrival is None or prompt is None:
         rows = aggregates([{str(k): v for k, v in row.items()} for row in frame.to_dict("records")], str(path))
         if rows:
             return rows
-        raise InputError(
-            Problem(f"no column of arrivals or aggregate latencies; it has {_listed(names)}", file=str(path))
-        )
-    prompt, output = _named(frame, PROMPT), _named(frame, OUTPUT)
+        raise table.refused("no column of arrivals or aggregate latencies")
+    output = table.column(OUTPUT)
     if output is None:
-        raise InputError(Problem(f"no column of output tokens; it has {_listed(names)}", file=str(path)))
-    if ttft is None and (first := _named(frame, FIRST_TOKEN_AT)) is not None:
-        ttft = first - arrival
-    e2e = _latency(frame, E2E)
-    if e2e is None and (last := _named(frame, LAST_TOKEN_AT)) is not None:
-        e2e = last - arrival
-    good = output.to_numpy(np.float64) > 0
+        raise table.refused("no column of output tokens")
+    ttft, e2e = table.latency(TTFT, arrival, FIRST_TOKEN_AT), table.latency(E2E, arrival, LAST_TOKEN_AT)
+    if ttft is None and e2e is None:
+        raise table.refused(
+            f"no column of latencies ({TTFT[0]}, {TTFT[1]}, {E2E[0]}, {E2E[1]}, {FIRST_TOKEN_AT[0]}, ...)"
+        )
+    completed = np.full(len(frame), True)
     if "outcome" in frame:
-        good &= (frame["outcome"] == "completed").to_numpy()
-    missing = np.full(len(frame), math.nan)
-    columns = [missing if one is None else one.to_numpy(np.float64) for one in (arrival, prompt, output, ttft, e2e)]
-    found = Requests()
-    for row in zip(*(column[good].tolist() for column in columns), strict=True):
-        found.add(*row)
-    if "cached_tokens" in frame:
-        found.cached = frame["cached_tokens"].fillna(0)[good].astype(int).tolist()
+        completed = (frame["outcome"] == "completed").to_numpy()
+    cached = table.column(("cached_tokens",))
+    missing = np.full(len(frame), np.nan)
+    columns = [missing if one is None else one for one in (arrival, prompt, output, ttft, e2e, cached)]
+    found = Requests(path, cached=None if cached is None else [])
+    for good, *row, hit in zip(completed.tolist(), *(column.tolist() for column in columns), strict=True):
+        if not good:
+            found.leave_out()
+        elif found.add(*row) and found.cached is not None:
+            found.cached.append(0 if np.isnan(hit) else int(hit))
     return found
 
 
-def _frame(path: Path, format: str) -> pd.DataFrame:
-    if format == "parquet":
-        return pd.read_parquet(path)
-    return pd.read_csv(path) if format == "csv" else pd.read_json(path, lines=True)
+class _Table:
+    """A table whose columns are asked for by any of their usual names."""
+
+    def __init__(self, path: Path, frame: pd.DataFrame) -> None:
+        self._path, self._frame = path, frame
+
+    def refused(self, message: str) -> InputError:
+        names = ", ".join(map(str, list(self._frame.columns)[:30]))
+        hint = "; columns are separated by commas" if len(self._frame.columns) == 1 and set(names) & set(";\t|") else ""
+        return InputError(Problem(f"{message}; it has {names}{hint}", file=str(self._path)))
+
+    def column(self, names: Sequence[str]) -> Any:
+        """Return the first of these columns as numbers (NaN where empty), dates as seconds; None if it has none."""
+        name = next((name for name in names if name in self._frame), None)
+        if name is None:
+            return None
+        column = self._frame[name]
+        if pd.api.types.is_datetime64_any_dtype(column):
+            return _seconds(column)
+        numbers = pd.to_numeric(column, errors="coerce")
+        text = (column.notna() & numbers.isna()).to_numpy()
+        if text.any() and names == ARRIVAL:
+            dates = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+            if not (column.notna() & dates.isna()).any():
+                return _seconds(dates)
+        if text.any():
+            row = int(text.argmax())
+            message = f"row {row + 1}: {name} is {column.iloc[row]!r:.60}: expected a number"
+            raise InputError(Problem(message, file=str(self._path)))
+        return numbers.to_numpy(np.float64)
+
+    def latency(self, names: Sequence[str], arrival: Any, moments: Sequence[str]) -> Any:
+        """Return a latency in seconds, whatever unit its name says, or from the moment when it ended."""
+        name = next((name for name in names if name in self._frame), None)
+        if name is not None:
+            return self.column((name,)) / (1e3 if name.endswith("_ms") else 1.0)
+        moment = self.column(moments)
+        return None if moment is None else moment - arrival
 
 
-def _named(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
-    name = next((name for name in names if name in frame), None)
-    return None if name is None else frame[name]
+def _seconds(dates: Any) -> Any:
+    """Return dates as seconds since 1970, NaN where there is none."""
+    naive = dates.dt.tz_convert(None) if dates.dt.tz is not None else dates
+    since = (naive - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
+    return since.to_numpy(np.float64)
 
 
-def _latency(frame: pd.DataFrame, names: Sequence[str]) -> pd.Series | None:
-    """Return a latency in seconds, whatever unit its name says."""
-    name = next((name for name in names if name in frame), None)
-    return None if name is None else frame[name] / (1e3 if name.endswith("_ms") else 1.0)
+# ---- load generators ----------------------------------------------------------------------------------------------
+
+
+_LISTS = ("input_lens", "output_lens", "ttfts", "itls", "start_times", "errors")
 
 
 def _vllm_bench(path: Path) -> Requests | list[Aggregate]:
     runs = [run for run in read_runs(str(path)) if isinstance(run, dict)]
     detailed = [run for run in runs if isinstance(run.get("ttfts"), list) and isinstance(run.get("input_lens"), list)]
-    if len(detailed) != 1:
+    if not detailed:
         return aggregates(runs, str(path))
-    run, found = detailed[0], Requests()
-    starts = run.get("start_times") or [None] * len(run["ttfts"])
-    errors = run.get("errors") or [""] * len(run["ttfts"])
-    gaps = run.get("itls") or [[]] * len(run["ttfts"])
-    rows = zip(starts, run["input_lens"], run["output_lens"], run["ttfts"], gaps, errors, strict=True)
-    for start, prompt, output, ttft, itl, error in rows:
-        if not is_error(error) and output > 0:
-            found.add(start, prompt, output, ttft, ttft + sum(itl) if itl or output == 1 else None, itl)
+    if len(runs) > 1:
+        message = f"holds {len(runs)} benchmarks with single requests; give each in a file of its own"
+        raise InputError(Problem(message, file=str(path)))
+    run, found = detailed[0], Requests(path)
+    count = len(run["ttfts"])
+    lists = {name: run.get(name) or None for name in _LISTS}
+    lengths = {name: len(one) for name, one in lists.items() if isinstance(one, list)}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise InputError(Problem(f"lists of different lengths: {said}", file=str(path)))
+    rows = zip(*(lists[name] if name in lengths else [None] * count for name in _LISTS), strict=True)
+    for prompt, output, ttft, itl, start, error in rows:
+        if is_error(error):
+            found.leave_out()
+            continue
+        gaps = itl if isinstance(itl, list) else []
+        found.add(start, prompt, output, ttft, total([ttft, *gaps]) if gaps or output == 1 else None, gaps)
     return found
 
 
@@ -181,64 +202,71 @@ def _guidellm(path: Path) -> Requests | list[Aggregate]:
     requests = at(benchmarks[0], "requests.successful") if len(benchmarks) == 1 else None
     if not requests:
         return aggregates(benchmarks, str(path))
-    found = Requests()
+    found = Requests(path)
     for record in requests:
-        ttft_ms = first_of(record, "time_to_first_token_ms")
         found.add(
             first_of(record, "request_start_time", "info.timings.request_start", "start_time"),
             first_of(record, "prompt_tokens", "input_metrics.text_tokens"),
             first_of(record, "output_tokens", "output_metrics.text_tokens"),
-            None if ttft_ms is None else ttft_ms / 1e3,
+            scaled(first_of(record, "time_to_first_token_ms"), 1e-3),
             first_of(record, "request_latency"),
         )
     return found
 
 
 def _aiperf(path: Path) -> Requests:
-    found = Requests()
+    found = Requests(path)
     for record in read_runs(str(path)):
-        if at(record, "metadata.benchmark_phase") not in (None, "profiling") or at(record, "error"):
+        if at(record, "metadata.benchmark_phase") not in (None, "profiling"):
+            continue
+        if at(record, "error"):
+            found.leave_out()
             continue
         ttft, e2e = (at(record, f"metrics.{name}.value") for name in ("time_to_first_token", "request_latency"))
         found.add(
-            at(record, "metadata.request_start_ns") / 1e9,
+            scaled(at(record, "metadata.request_start_ns"), 1e-9),
             at(record, "metrics.input_sequence_length.value"),
             at(record, "metrics.output_sequence_length.value"),
-            None if ttft is None else ttft / 1e3,
-            None if e2e is None else e2e / 1e3,
+            scaled(ttft, 1e-3),
+            scaled(e2e, 1e-3),
         )
     return found
 
 
 def _inference_perf(path: Path) -> Requests:
-    found = Requests()
-    for record in read_document(str(path)):
+    found = Requests(path)
+    document = read_document(str(path))
+    if not isinstance(document, list):
+        message = "is a summary, which tells too little; expected per_request_lifecycle_metrics.json"
+        raise InputError(Problem(message, file=str(path)))
+    for record in document:
         if is_error(at(record, "error")):
+            found.leave_out()
             continue
         start, end = at(record, "start_time"), at(record, "end_time")
         tokens = first_of(record, "info.output_token_times", "info.response_metrics.output_token_times") or []
+        sound = isinstance(tokens, list) and all(map(is_number, tokens))
         found.add(
             start,
             first_of(record, "info.request_metrics.text.input_tokens", "info.input_tokens"),
             first_of(record, "info.response_metrics.server_usage.completion_tokens", "info.output_tokens"),
-            tokens[0] - start if tokens else None,
-            end - start,
-            np.diff(tokens).tolist(),
+            _after(start, tokens[0] if sound else total(tokens)) if tokens else None,
+            _after(start, end),
+            np.diff(tokens).tolist() if sound else (),
         )
     return found
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(str, names[:30]))
-
-
-def _tables() -> Iterator[tuple[str, Any]]:
-    for format in ("csv", "jsonl", "parquet"):
-        yield format, lambda path, format=format: _table(path, format)
+def _after(start: Any, end: Any) -> Any:
+    """Return the seconds from start to end; what is no number as it is."""
+    return total([end, -start]) if is_number(start) else start
 
 
 _READERS: dict[str, Any] = {
-    **dict(_tables()),
+    "csv": _csv,
+    "jsonl": _json_lines,
+    "parquet": _parquet,
+    "sharegpt": _json_list,
     "vllm_bench": _vllm_bench,
     "sglang_bench": _vllm_bench,
     "guidellm": _guidellm,

@@ -17,7 +17,7 @@ class Run:
 
     `ttft_s` and `e2e_s` count from the arrival; NaN where a file does not say. `itl` holds mean, p50, p90 and p99 of
     all token gaps in seconds, pooled; None if they are not known. `cached_tokens` are prompt tokens found in a prefix
-    cache at first admission. `timed` is False where the file did not say when requests came.
+    cache at first admission. `timed` is False where the file did not say when requests came; `notes` say what it lacks.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Run:
     itl: dict[str, float] | None = None
     cached_tokens: Ints | None = None
     timed: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def tpot_s(self) -> Floats:
