@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,9 @@ LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
 RESAMPLES = 200
 BLOCKS = 20
 """A run's requests are resampled in blocks of a twentieth of it: long enough to keep a queue's ups and downs."""
+
+LEAST_REQUESTS = 10
+"""Of fewer values resampling says nothing: one value would have no noise at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,13 @@ def noise(runs: Sequence[Run], seed: int = 0) -> dict[str, float]:
     return {
         name: float(np.std([draw[name] for draw in draws if name in draw]) / value)
         for name, value in base.items()
-        if name.split(".")[0] in LATENCIES and value > 0
+        if value > 0 and _values(run, name.split(".")[0]) >= LEAST_REQUESTS
     }
+
+
+def _values(run: Run, name: str) -> int:
+    """Return of how many requests a latency is known; 0 for what is no latency of single requests."""
+    return int(np.isfinite(getattr(run, name)).sum()) if name in LATENCIES else 0
 
 
 def _resampled(count: int, rng: np.random.Generator) -> Ints:
@@ -94,10 +102,22 @@ def _resampled(count: int, rng: np.random.Generator) -> Ints:
 
 
 def table(measured: Sequence[Run], simulated: Sequence[Run]) -> list[Row]:
-    """Return one row per statistic; of several repeats the means of both sides."""
+    """Return one row per statistic; of several repeats the means of both sides.
+
+    A latency is compared over the requests of which it was measured.
+    """
     own_noise = noise(measured)
-    theirs, ours = _mean_of(measured), _mean_of(simulated)
+    theirs, ours = _mean_of(measured), _mean_of([_as_measured(*pair) for pair in zip(measured, simulated, strict=True)])
     return [Row(name, theirs[name], ours[name], own_noise.get(name)) for name in theirs if name in ours]
+
+
+def _as_measured(measured: Run, simulated: Run) -> Run:
+    """Return the simulated run without the latencies that the measured one does not have."""
+    ttft_s, e2e_s = (
+        np.where(np.isnan(theirs), np.nan, ours)
+        for theirs, ours in ((measured.ttft_s, simulated.ttft_s), (measured.e2e_s, simulated.e2e_s))
+    )
+    return replace(simulated, ttft_s=ttft_s, e2e_s=e2e_s)
 
 
 def _mean_of(runs: Sequence[Run]) -> dict[str, float]:

@@ -16,8 +16,10 @@ from servesim.validation.explain import Explanation, explain
 from servesim.validation.measured import read_measured
 from servesim.validation.replay import replay
 from servesim.validation.runs import Run
+from servesim.validation.units import unit_hints
+from servesim.workload.arrivals.all_at_once import AllAtOnceArrivals
 from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
-from servesim.workload.arrivals.poisson import PoissonArrivals
+from servesim.workload.arrivals.gamma import GammaArrivals
 from servesim.workload.trace import TraceArrivals
 
 HEADLINES = tuple(f"{name}_s.{which}" for name in ("ttft", "tpot", "e2e") for which in ("mean", "p50", "p99"))
@@ -40,6 +42,15 @@ class Study:
         rows = [row for row in self.rows if row.metric in HEADLINES]
         return max(rows, key=lambda row: abs(row.error), default=None)
 
+    @property
+    def within_noise(self) -> bool:
+        """Whether no headline statistic is further off than twice its own noise, or half a percent where that is more.
+
+        Then nothing is left to explain.
+        """
+        rows = [row for row in self.rows if row.metric in HEADLINES]
+        return bool(rows) and all(abs(row.error) <= max(2.0 * (row.noise or 0.0), _NOTHING) for row in rows)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data; an error is simulated / measured - 1, a noise a share of the measured value."""
         return {
@@ -54,6 +65,7 @@ class Study:
                 }
                 for row in self.rows
             ],
+            "within_noise": self.within_noise,
             "per_request_median_error": self.per_request,
             "explanations": [
                 {"assumption": one.assumption, "value": one.value, "gap_left": one.left, "closes": one.closed}
@@ -98,15 +110,19 @@ def _of_runs(
             message = "does not say when requests came; --closed-loop N replays it with N clients"
             raise InputError(Problem(message, file=str(path)))
     simulated = [replay(run, scenario, users) for run in runs]
-    warnings = [] if len(runs) > 1 else ["the noise is of one run: repeats would also show drift between runs"]
+    rows = table(runs, simulated)
+    several = len(runs) > 1
+    warnings = unit_hints(rows)
+    warnings += [f"{run.name}: {note}" if several else note for run in runs for note in run.notes]
+    warnings += [] if several else ["the noise is of one run: repeats would also show drift between runs"]
     why = explain(runs, simulated, scenario, users, progress) if explaining else []
     each = per_request(runs[0], simulated[0])
-    return Study(runs[0].name, table(runs, simulated), each, why, warnings, (runs[0], simulated[0]))
+    return Study(runs[0].name, rows, each, why, warnings, (runs[0], simulated[0]))
 
 
 def _of_aggregate(row: Aggregate, scenario: Scenario) -> Study:
     """Simulate the scenario's own requests under the row's load and compare what both know."""
-    result = simulate(_under_load(scenario, row))
+    result = simulate(under_load(scenario, row))
     numbers = result.numbers["classes"]["all"]
     ours = {f"{name}.{which}": value for name in _LATENCIES for which, value in (numbers[name] or {}).items()}
     ours["requests_per_s"] = numbers["request_throughput_rps"]
@@ -115,7 +131,10 @@ def _of_aggregate(row: Aggregate, scenario: Scenario) -> Study:
         for name, value in row.statistics.items()
         if ours.get(name) is not None
     ]
-    warnings = ["an aggregate row has no noise of its own; give a file with single requests, or repeats, to know it"]
+    warnings = [*unit_hints(rows), *row.notes]
+    warnings.append(
+        "an aggregate row has no noise of its own; give a file with single requests, or repeats, to know it"
+    )
     for what, theirs in (("prompt", row.prompt_tokens), ("output", row.output_tokens)):
         mean = float(result.requests[f"{what}_tokens"].mean())
         if theirs is not None and abs(mean / theirs - 1) > _LENGTHS_DIFFER:
@@ -125,9 +144,10 @@ def _of_aggregate(row: Aggregate, scenario: Scenario) -> Study:
 
 _LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 _LENGTHS_DIFFER = 0.02
+_NOTHING = 0.005  # an error that no reader would explain
 
 
-def _under_load(scenario: Scenario, row: Aggregate) -> Scenario:
+def under_load(scenario: Scenario, row: Aggregate) -> Scenario:
     """Return the scenario's first class under the clients, rate and number of requests of the row."""
     name, spec = next(iter(scenario.workload.classes.items()))
     if isinstance(spec.arrivals, TraceArrivals):
@@ -136,7 +156,9 @@ def _under_load(scenario: Scenario, row: Aggregate) -> Scenario:
     if row.max_concurrency is not None and row.request_rate_rps is None:
         changes["arrivals"] = ClosedLoopArrivals(max_concurrency=row.max_concurrency)
     elif row.request_rate_rps is not None:
-        changes["arrivals"] = PoissonArrivals(request_rate_rps=row.request_rate_rps)
+        changes["arrivals"] = GammaArrivals(request_rate_rps=row.request_rate_rps, burstiness=row.burstiness)
+    elif row.all_at_once:
+        changes["arrivals"] = AllAtOnceArrivals()
     if row.num_requests is not None:
         changes |= {"num_requests": row.num_requests, "duration_s": None}
     fields = {key: getattr(spec, key) for key in ClassSpec.model_fields}

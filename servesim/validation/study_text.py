@@ -38,7 +38,8 @@ def study_markdown(study: Study) -> str:
 
 def grids(study: Study) -> list[Grid]:
     """Return the table of errors, and that of assumptions where they were tried."""
-    return [grid for grid in (_errors(study), _assumptions(study)) if grid.rows]
+    found = [_errors(study)] if study.within_noise else [_errors(study), _assumptions(study)]
+    return [grid for grid in found if grid.rows]
 
 
 def _errors(study: Study) -> Grid:
@@ -67,7 +68,9 @@ def sentences(study: Study) -> list[str]:
     if (worst := study.worst) is not None:
         beside = "" if worst.noise is None else f", the measurement's own noise there is {100 * worst.noise:.1f} %"
         found.append(f"Furthest off: {worst.metric}, by {100 * worst.error:+.1f} %{beside}.")
-    if study.explanations:
+    if study.explanations and study.within_noise:
+        found.append("Every mean, p50 and p99 is within twice the measurement's own noise: no gap is left to explain.")
+    elif study.explanations:
         best = study.explanations[0]
         if best.closed < LEAST_CLOSED:
             found.append("No single assumption explains the gap.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,20 @@ from servesim import simulate
 from servesim.cli import main
 from servesim.scenario.load import parse
 from servesim.scenario.schema import Scenario
+from servesim.validation.aggregates import Aggregate
 from servesim.validation.book import compare
 from servesim.validation.drive import drive
-from servesim.validation.errors import gap, noise, per_request, statistics, table
+from servesim.validation.errors import Row, gap, noise, per_request, statistics, table
 from servesim.validation.explain import explain
 from servesim.validation.measured import read_measured
 from servesim.validation.replay import replay
 from servesim.validation.runs import Run
-from servesim.validation.study import study
+from servesim.validation.study import study, under_load
+from servesim.validation.units import unit_hints
+from servesim.workload.arrivals.all_at_once import AllAtOnceArrivals
+from servesim.workload.arrivals.closed_loop import ClosedLoopArrivals
+from servesim.workload.arrivals.gamma import GammaArrivals
+from servesim.workload.arrivals.poisson import PoissonArrivals
 from tests.validation import files
 
 SERVER = """
@@ -151,6 +158,77 @@ def test_an_aggregate_row_is_simulated_under_its_load(tmp_path: Path) -> None:
     assert any("prompts have" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize(
+    ("load", "arrivals", "said"),
+    [
+        ({"request_rate": "inf", "max_concurrency": None}, AllAtOnceArrivals(), None),
+        ({"request_rate": "inf", "max_concurrency": 4}, ClosedLoopArrivals(max_concurrency=4), None),
+        (
+            {"request_rate": 3, "max_concurrency": None, "burstiness": 0.5},
+            GammaArrivals(request_rate_rps=3, burstiness=0.5),
+            None,
+        ),
+        (
+            {"request_rate": 3, "max_concurrency": 4},
+            GammaArrivals(request_rate_rps=3),
+            "at most 4 at once: they are simulated without",
+        ),
+        (
+            {"request_rate": None, "max_concurrency": None},
+            PoissonArrivals(request_rate_rps=6),
+            "neither rate nor concurrency",
+        ),
+    ],
+    ids=["all at once", "closed loop", "bursts", "rate and limit", "unknown"],
+)
+def test_the_load_of_an_aggregate_row_is_the_one_simulated(
+    load: dict, arrivals: object, said: str | None, tmp_path: Path
+) -> None:
+    (row,) = read_measured(files.vllm_plain(tmp_path / "plain.json", **load))
+    assert isinstance(row, Aggregate)
+    (spec,) = under_load(server(), row).workload.classes.values()
+    assert spec.arrivals == arrivals
+    assert spec.num_requests == 100
+    assert [said in note for note in row.notes if said] == [True] * (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("factor", "asked"),
+    [(1e3, "milliseconds in a field of seconds"), (1e-3, "seconds in a field of milliseconds"), (2.0, None)],
+)
+def test_a_factor_of_1000_is_taken_for_the_unit(factor: float, asked: str | None, tmp_path: Path) -> None:
+    run = measured(server())
+    log = tmp_path / "run.csv"
+    rows = zip(
+        run.arrival_s, run.prompt_tokens, run.output_tokens, factor * run.ttft_s, factor * run.e2e_s, strict=True
+    )
+    head = "arrival_s,prompt_tokens,output_tokens,ttft_s,e2e_s\n"
+    log.write_text(head + "".join(f"{','.join(map(str, row))}\n" for row in rows))
+    (found,) = study([log], server(), explaining=False)
+    hints = [warning for warning in found.warnings if "measured about" in warning]
+    assert len(hints) == (asked is not None)
+    assert asked is None or (asked in hints[0] and "TPOT and TTFT and E2E" in hints[0])
+
+
+def test_a_long_queue_is_not_taken_for_a_unit() -> None:
+    """TTFT and E2E are 1000 times longer in an overload; the time per token is not."""
+    rows = [
+        Row(f"{name}.p50", value, 0.01, None) for name, value in (("ttft_s", 10.0), ("tpot_s", 0.01), ("e2e_s", 10.0))
+    ]
+    assert unit_hints(rows) == []
+    assert len(unit_hints([row for row in rows if row.metric != "tpot_s.p50"])) == 1
+
+
+def test_a_latency_is_compared_over_the_requests_of_which_it_is_known() -> None:
+    """Without the latencies of the longest prompts the right server would look 10 % too slow."""
+    whole = measured(server())
+    hidden = whole.prompt_tokens > np.median(whole.prompt_tokens)
+    run = replace(whole, ttft_s=np.where(hidden, np.nan, whole.ttft_s))
+    rows = {row.metric: row for row in table([run], [whole])}
+    assert rows["ttft_s.mean"].error == 0.0
+    assert rows["e2e_s.mean"].error == 0.0
+
+
 def test_the_command_writes_tables_and_a_picture_and_judges(tmp_path: Path) -> None:
     scenario = tmp_path / "server.yaml"
     scenario.write_text(SERVER)
@@ -174,7 +252,11 @@ def test_the_command_writes_tables_and_a_picture_and_judges(tmp_path: Path) -> N
     assert CliRunner().invoke(main, [*asked, *wrong]).exit_code == 3
     table_of = CliRunner().invoke(main, ["validate", str(log), "--scenario", str(scenario)])
     assert "Furthest off" in table_of.stdout
-    assert "closes" in table_of.stdout
+    assert "no gap is left to explain" in " ".join(table_of.stdout.split())
+    assert "closes" not in table_of.stdout
+    gap_of = CliRunner().invoke(main, ["validate", str(log), "--scenario", str(scenario), *wrong[:2]])
+    assert "service times" in gap_of.stdout
+    assert "closes" in gap_of.stdout
 
 
 def test_a_gate_tells_moved_from_inaccurate() -> None:
