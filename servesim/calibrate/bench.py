@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from servesim.calibrate.bench_files import Load, Requests, read_loads
+import numpy as np
+
+from servesim.calibrate.bench_files import read_loads
 from servesim.calibrate.bench_simulated import calibrate_simulated
 from servesim.calibrate.calibration_file import Source
 from servesim.calibrate.iteration_fit import INCLUDED, LEAST_ITERATIONS, Fitted, fit_iterations
 from servesim.calibrate.iterations import Iterations, joined
+from servesim.calibrate.loads import Load, Requests
 from servesim.calibrate.reconstruct import reconstruct
 from servesim.calibrate.server import Server
 from servesim.calibrate.target import Target, delivered
@@ -38,12 +41,19 @@ def calibrate_bench(files: Sequence[Path], target: Target, server: Server) -> tu
     which a simulation of the same loads gives the same latencies. Raises InputError for files that are no such thing.
     """
     loads = [load for file in files for load in read_loads(file)]
-    detailed = [load for load in loads if isinstance(load, Requests) and load.token_s is not None]
-    failed = sum(load.failed for load in loads if isinstance(load, Requests))
+    single = [load for load in loads if isinstance(load, Requests)]
+    detailed = [load for load in single if load.token_s is not None]
+    failed = sum(load.failed for load in single)
     notes = [f"{failed} failed requests are left out"] if failed else []
+    notes += [
+        f"{load.name}: {load.copies} of {len(load.start_s)} requests equal another one in start, lengths and "
+        "latencies: was the file joined twice? The fit is wrong then"
+        for load in single
+        if load.copies
+    ]
     if not detailed:
         return calibrate_simulated(loads, files, target, server, notes)
-    left = [load.name for load in loads if load not in detailed]
+    left = [load.name for load in loads if not isinstance(load, Requests) or load.token_s is None]
     if left:
         notes.append(f"not used, for want of token times: {', '.join(left)}")
     found = outside(detailed, target, server)
@@ -63,7 +73,8 @@ def outside(loads: Sequence[Requests], target: Target, server: Server) -> Outsid
         found = [reconstruct(load, budget, admission_s, server.async_scheduling) for load in loads]
         rows = joined([part for part, _ in found])
         if len(rows) < LEAST_ITERATIONS:
-            raise InputError(f"{len(rows)} iterations are known whole: a fit needs {LEAST_ITERATIONS} or more")
+            message = f"{len(rows)} iterations are known whole: a fit needs {LEAST_ITERATIONS} or more"
+            raise InputError(message + _slow(loads))
         fitted = fit_iterations(rows, target.model)
         admission_s = fitted.values.get("admission", 0.0)
         notes = [
@@ -82,6 +93,12 @@ def outside(loads: Sequence[Requests], target: Target, server: Server) -> Outsid
         f"prompts are taken as computed whole, in chunks of a budget of {budget} tokens (max_num_batched_tokens)"
     )
     return Outside(fitted, rows, notes)
+
+
+def _slow(loads: Sequence[Requests]) -> str:
+    """Return a question where tokens come so slowly that their times are no seconds."""
+    gap_s = float(np.median(np.concatenate([np.diff(times) for load in loads for times in load.token_s or ()])))
+    return f"; a token comes {gap_s:.3g} s after the other: milliseconds in a field of seconds?" if gap_s > 1.0 else ""
 
 
 def _names(loads: Sequence[Load]) -> str:

@@ -8,72 +8,29 @@ docs/logs.md says how each is recognised.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from servesim.calibrate.loads import Aggregate, Floats, Load, Requests, checked_aggregate, sorted_requests
 from servesim.calibrate.vllm_iterations import lines
 from servesim.errors import InputError, Problem
 from servesim.workload.logs import formats
 from servesim.workload.logs.benchmarks import read_runs
 from servesim.workload.logs.documents import first_of, read_document
-from servesim.workload.logs.lines import at
+from servesim.workload.logs.lines import at, json_fault
 from servesim.workload.logs.tables import is_error
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """The answered requests of one load, in order of start; times in seconds.
-
-    `token_s` holds, per request, when each output token arrived, where the file has that. `failed` requests are left
-    out and counted.
-    """
-
-    name: str
-    start_s: Floats
-    prompt_tokens: Floats
-    output_tokens: Floats
-    ttft_s: Floats
-    e2e_s: Floats
-    token_s: list[Floats] | None
-    failed: int = 0
-
-    @property
-    def tpot_s(self) -> Floats:
-        """(E2E - TTFT) / (output - 1) of the requests with two tokens or more."""
-        several = self.output_tokens > 1
-        return (self.e2e_s - self.ttft_s)[several] / (self.output_tokens[several] - 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """One load of which only averages and percentiles are known.
-
-    `request_rate_rps` None: closed loop, or all at once where `max_concurrency` is None too. `measured` maps
-    (ttft_s, tpot_s or e2e_s, mean, p50, ...) to seconds.
-    """
-
-    name: str
-    request_rate_rps: float | None
-    burstiness: float
-    max_concurrency: int | None
-    num_requests: int
-    prompt_tokens: float
-    output_tokens: float
-    measured: dict[tuple[str, str], float]
-
-
-Load = Requests | Aggregate
 
 
 def read_loads(path: Path) -> list[Load]:
     """Return every load in a result file; InputError if it is none, or has nothing to calibrate from."""
+    return [checked_aggregate(load) if isinstance(load, Aggregate) else load for load in _loads(path)]
+
+
+def _loads(path: Path) -> list[Load]:
     name = str(path)
     if path.suffix in (".yaml", ".yml"):
         raise InputError(Problem("is YAML; expected a result file of a load generator", file=name))
@@ -102,32 +59,6 @@ def _document(name: str) -> Any:
         return None
 
 
-def _sorted_requests(
-    name: str,
-    start: Sequence[float],
-    prompt: Sequence[float],
-    output: Sequence[float],
-    ttft: Sequence[float],
-    e2e: Sequence[float],
-    tokens: list[Floats] | None,
-    failed: int,
-) -> Requests:
-    """Return requests in order of start, which counts from the first."""
-    columns = [np.asarray(values, dtype=np.float64) for values in (start, prompt, output, ttft, e2e)]
-    if not len(columns[0]):
-        raise InputError(Problem("no request was answered", file=name))
-    sound = np.isfinite(np.column_stack(columns)).all(axis=1)
-    if not sound.all():
-        raise InputError(
-            Problem(f"request {int(np.flatnonzero(~sound)[0]) + 1} has no start, length or latency", file=name)
-        )
-    order = np.argsort(columns[0], kind="stable")
-    first = columns[0][order[0]]
-    start_s, prompt_tokens, output_tokens, ttft_s, e2e_s = (values[order] for values in columns)
-    times = None if tokens is None else [tokens[i] - first for i in order]
-    return Requests(name, start_s - first, prompt_tokens, output_tokens, ttft_s, e2e_s, times, failed)
-
-
 # ---- vLLM and SGLang ----------------------------------------------------------------------------------------------
 
 
@@ -144,42 +75,55 @@ def _vllm(name: str, run: Any) -> Load:
     completed = at(run, "completed")
     if not measured or not isinstance(completed, int) or completed < 1:
         raise InputError(Problem("no mean_ttft_ms, mean_tpot_ms and completed: not a finished benchmark", file=name))
-    rate = at(run, "request_rate")
-    finite = isinstance(rate, int | float) and np.isfinite(rate)
+    if not at(run, "total_input_tokens") or not at(run, "total_output_tokens"):
+        message = "neither single requests with start_times nor total_input_tokens and total_output_tokens"
+        raise InputError(Problem(f"holds {message}", file=name))
+    try:
+        rate = float(at(run, "request_rate") or math.inf)  # "inf" is text in the file
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            Problem(f"request_rate is {run['request_rate']!r:.60}: expected a number", file=name)
+        ) from error
     concurrency = at(run, "max_concurrency")
     return Aggregate(
         name,
-        float(rate) if finite else None,
+        rate if math.isfinite(rate) else None,
         float(at(run, "burstiness") or 1.0),
         int(concurrency) if concurrency else None,
         completed,
-        float(at(run, "total_input_tokens") or 0) / completed,
-        float(at(run, "total_output_tokens") or 0) / completed,
+        float(run["total_input_tokens"]) / completed,
+        float(run["total_output_tokens"]) / completed,
         measured,
     )
 
 
+_LISTS = ("start_times", "input_lens", "output_lens", "ttfts")
 _UNEQUAL = "start_times, input_lens, output_lens, ttfts and itls have different lengths"
 
 
 def _vllm_detailed(name: str, run: Any) -> Requests:
     count = len(run["start_times"])
     if any(len(run[key]) != count for key in ("input_lens", "output_lens", "ttfts", "itls")):
-        raise InputError(
-            Problem("start_times, input_lens, output_lens, ttfts and itls have different lengths", file=name)
-        )
+        raise InputError(Problem(_UNEQUAL, file=name))
     errors = list(run.get("errors") or ()) + [""] * count
     answered = [i for i in range(count) if not is_error(errors[i]) and run["output_lens"][i]]
-    try:
-        tokens = [run["start_times"][i] + run["ttfts"][i] + np.append(0.0, np.cumsum(run["itls"][i])) for i in answered]
-    except TypeError as error:
-        raise InputError(Problem(f"times that are no numbers: {error}", file=name)) from error
+    for i in answered:
+        gaps = run["itls"][i]
+        _refuse_text(name, i + 1, [run[key][i] for key in _LISTS], gaps if isinstance(gaps, list) else [gaps])
+    tokens = [run["start_times"][i] + run["ttfts"][i] + np.append(0.0, np.cumsum(run["itls"][i])) for i in answered]
     start = [run["start_times"][i] for i in answered]
-    return _sorted_requests(
+    return sorted_requests(
         name, start, [run["input_lens"][i] for i in answered], [run["output_lens"][i] for i in answered],
         [run["ttfts"][i] for i in answered], [float(t[-1] - s) for t, s in zip(tokens, start, strict=True)], tokens,
         count - len(answered),
     )  # fmt: skip
+
+
+def _refuse_text(name: str, number: int, *parts: Sequence[Any]) -> None:
+    """Raise InputError for the first value of a request that is no number."""
+    for value in (value for part in parts for value in part):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise InputError(Problem(f"request {number}: {value!r:.60} where a number is expected", file=name))
 
 
 # ---- guidellm -----------------------------------------------------------------------------------------------------
@@ -193,14 +137,18 @@ def _guidellm(name: str) -> Iterator[Load]:
         title = name if len(found) == 1 else f"{name}#{number}"
         requests = at(benchmark, "requests.successful") or []
         rows = [_guidellm_row(record) for record in requests]
-        if rows and all(value is not None for row in rows for value in row):
+        part = next((number for number, row in enumerate(rows, 1) if None in row), None)
+        if rows and part is None:
+            for at_row, row in enumerate(rows, 1):
+                _refuse_text(title, at_row, row)
             columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
             start, prompt, output, ttft, e2e = columns
-            yield _sorted_requests(title, start, prompt, output, ttft, e2e, None, 0)
+            yield sorted_requests(title, start, prompt, output, ttft, e2e, None, 0)
         else:
-            raise InputError(
-                Problem("its requests have no times of first and last token; let guidellm keep them", file=title)
-            )
+            message = "holds no requests with times of first and last token; let guidellm keep them"
+            if part is not None:
+                message = f"request {part} lacks a start, a length, or the time of its first or last token"
+            raise InputError(Problem(message, file=title))
 
 
 def _guidellm_row(record: Any) -> tuple[Any, ...]:
@@ -209,10 +157,20 @@ def _guidellm_row(record: Any) -> tuple[Any, ...]:
     last = first_of(record, "last_token_iteration", "info.timings.last_token_iteration", "last_token_time")
     end = last if last is not None else first_of(record, "request_end_time", "info.timings.request_end", "end_time")
     ttft_ms = at(record, "time_to_first_token_ms")
-    ttft = ttft_ms / 1e3 if ttft_ms is not None else None if first is None or start is None else first - start
+    ttft = _seconds(ttft_ms) if ttft_ms is not None else _between(start, first)
     prompt = first_of(record, "prompt_tokens", "input_metrics.text_tokens")
     output = first_of(record, "output_tokens", "output_metrics.text_tokens")
-    return start, prompt, output, ttft, None if end is None or start is None else end - start
+    return start, prompt, output, ttft, _between(start, end)
+
+
+def _seconds(milliseconds: Any) -> Any:
+    return milliseconds / 1e3 if isinstance(milliseconds, int | float) else milliseconds
+
+
+def _between(start: Any, end: Any) -> Any:
+    """Return the seconds between two times; None where one is missing, what is no number as it is."""
+    wrong = next((value for value in (start, end) if not isinstance(value, int | float)), None)
+    return end - start if isinstance(start, int | float) and isinstance(end, int | float) else wrong
 
 
 # ---- aiperf -------------------------------------------------------------------------------------------------------
@@ -224,7 +182,9 @@ def _aiperf_requests(path: Path) -> Requests:
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise InputError(Problem(f"not a JSON object: {error}", file=str(path), line=number)) from error
+            raise InputError(
+                Problem(f"not a JSON object: {json_fault(error, line)} (cut short?)", file=str(path), line=number)
+            ) from error
         if not formats.is_request("aiperf", record):
             continue
         if at(record, "error"):
@@ -246,7 +206,7 @@ def _aiperf_requests(path: Path) -> Requests:
             for s, t, found in zip(start, ttft, gaps, strict=True)
             if found is not None
         ]
-    return _sorted_requests(str(path), start, prompt, output, ttft, e2e, tokens, failed)
+    return sorted_requests(str(path), start, prompt, output, ttft, e2e, tokens, failed)
 
 
 def _aiperf_value(record: Any, key: str) -> float | None:
@@ -308,13 +268,14 @@ def _inference_perf(name: str, document: list[Any]) -> Requests:
         length = first_of(record, "info.request_metrics.text.input_tokens", "info.input_tokens")
         if length is None or at(record, "start_time") is None:
             raise InputError(Problem(f"request {number} has no start_time or input_tokens", file=name))
+        _refuse_text(name, number, [record["start_time"], length], times if isinstance(times, list) else [times])
         start.append(float(record["start_time"]))
         prompt.append(float(length))
         output.append(float(len(times)))
         tokens.append(np.asarray(times, dtype=np.float64))
     ttft = [float(t[0] - s) for t, s in zip(tokens, start, strict=True)]
     e2e = [float(t[-1] - s) for t, s in zip(tokens, start, strict=True)]
-    return _sorted_requests(name, start, prompt, output, ttft, e2e, tokens, failed)
+    return sorted_requests(name, start, prompt, output, ttft, e2e, tokens, failed)
 
 
 def _lifecycle(name: str, document: Any) -> Aggregate:

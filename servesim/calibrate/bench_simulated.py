@@ -17,28 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
-from servesim.calibrate.bench_files import Load, Requests
 from servesim.calibrate.calibration_file import Source, calibration_of, engine_lines, report_lines, write
 from servesim.calibrate.iteration_fit import INCLUDED, Fitted
-from servesim.calibrate.robust import Combination, Uncertainty, robust_nnls
+from servesim.calibrate.loads import Load, Requests
+from servesim.calibrate.robust import Combination, Uncertainty
+from servesim.calibrate.roofline_start import ADMISSION_S, roofline_start
 from servesim.calibrate.server import Server
 from servesim.calibrate.target import Target
 from servesim.calibrate.terms import Form
-from servesim.catalog import gpu, gpus
 from servesim.catalog.calibrations import Range
 from servesim.errors import InputError
 from servesim.experiment.simulate import simulate
 from servesim.scenario.load import parse
 from servesim.scenario.schema import Scenario
-from servesim.service_time.base import Deployment
-from servesim.service_time.roofline import Roofline
 
 Floats = NDArray[np.float64]
 
 NAMES = ("base", "dense_0", "context_0", "per_prefill_pair", "admission")
 _KEYS = ("base_s", "per_token_s", "per_context_token_s", "per_prefill_pair_s")
 _GENERIC = (0.01, 3e-5, 3e-8, 1e-9)
-_ADMISSION_S = 0.005
 _PRIOR = 1.0  # standard deviation of the logarithm: a factor e
 _MEASURED = 0.03  # of a measured latency, until the fit shows more
 _LEAST_ERROR = 0.003
@@ -58,7 +55,8 @@ def calibrate_simulated(
         raise InputError("--picture draws single iterations, and these files have no token times")
     with tempfile.TemporaryDirectory() as folder:
         cases = [_Case(load, Path(folder) / f"load-{i}.csv") for i, load in enumerate(loads)]
-        fitted = fit_loads(cases, server, start_of(target))
+        start = roofline_start(target)
+        fitted = fit_loads(cases, server, np.array([*_GENERIC, ADMISSION_S]) if start is None else start)
     validity = Range(
         max_decode_seqs=float(max(case.concurrency() for case in cases)),
         max_mean_context_tokens=float(max(case.longest for case in cases)),
@@ -80,30 +78,6 @@ def calibrate_simulated(
     text = [*report_lines(entry, fitted, notes, "measured latencies"), "to use it, in a scenario's pool:"]
     text += [f"  {line}" for line in engine_lines(entry, target.output, server.given())]
     return text, {**entry.model_dump(mode="json"), "notes": notes, "engine": server.given()}
-
-
-def start_of(target: Target) -> Floats:
-    """Return estimates of base, per token, per context token, per pair and admission, in seconds."""
-    if target.model is None or target.key.gpu not in gpus():
-        return np.array([*_GENERIC, _ADMISSION_S])
-    key = target.key
-    deployment = Deployment(gpu(key.gpu), target.model, key.backend, key.tensor_parallel_size, key.precision)
-    try:
-        times = Roofline().build(deployment)
-    except InputError:
-        return np.array([*_GENERIC, _ADMISSION_S])
-    rows, seconds = [], []
-    for seqs in (1, 8, 32, 128):
-        for context in (128, 512, 2048):
-            base_s, slope_s, _ = times.decode_line(seqs, seqs * context)
-            rows.append([1.0, seqs, seqs * context, 0.0])
-            seconds.append(base_s + slope_s * seqs * context)
-    for tokens in (64, 512, 2048, 8192):
-        pairs = tokens * (tokens + 1) // 2
-        rows.append([1.0, tokens, 0.0, pairs])
-        seconds.append(times.mixed_s(0, 0, 1, tokens, pairs))
-    found = robust_nnls(np.array(rows), np.array(seconds)).values
-    return np.append(np.where(found > 0, found, np.array(_GENERIC) / 10.0), _ADMISSION_S)
 
 
 class _Case:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from servesim.calibrate.bench_files import Requests
+from servesim.calibrate.loads import Requests
 from servesim.errors import InputError, ServesimError
 
 _CONNECT_S = 10.0

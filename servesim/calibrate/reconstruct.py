@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from servesim.calibrate.bench_files import Requests
 from servesim.calibrate.iterations import Floats, Iterations
+from servesim.calibrate.loads import Requests
 from servesim.errors import InputError, Problem
 
 Ints = NDArray[np.int64]

@@ -10,6 +10,7 @@ from typing import Any
 from servesim.calibrate.calibration_file import Source, calibration_of, engine_lines, reach, report_lines, write
 from servesim.calibrate.iteration_fit import Fitted
 from servesim.calibrate.iterations import Iterations
+from servesim.calibrate.unit_hint import unit_hint
 from servesim.catalog import Model
 from servesim.catalog import gpu as catalog_gpu
 from servesim.catalog.calibrations import SYNONYMS, Key
@@ -65,6 +66,8 @@ def delivered(
 
         residual_picture(rows, fitted, target.picture, f"{entry.name}: {len(rows)} iterations")
     write(entry, target.output)
+    if (hint := unit_hint(rows, target)) is not None:
+        notes = [hint, *notes]
     text = [*report_lines(entry, fitted, notes), "to use it, in a scenario's pool:"]
     text += [f"  {line}" for line in engine_lines(entry, target.output, engine)]
     return text, {**entry.model_dump(mode="json"), "notes": list(notes), "engine": engine or {}}

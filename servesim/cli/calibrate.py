@@ -98,6 +98,21 @@ def checked_target(**given: Any) -> tuple[Target, dict[str, Any]]:
     return Target(key, model, output, picture, given.pop("date")), given
 
 
+def refuse_inputs(target: Target, files: Sequence[Path]) -> None:
+    """Raise InputError where a measured file is given twice, or would be replaced by what is written."""
+    from servesim.errors import InputError, Problem
+
+    resolved = [file.resolve() for file in files]
+    problems = [
+        Problem("is given twice", file=str(file)) for i, file in enumerate(files) if resolved[i] in resolved[:i]
+    ]
+    for option, output in (("-o", target.output), ("--picture", target.picture)):
+        if output is not None and output.resolve() in resolved:
+            problems.append(Problem(f"{option} {output}: is one of the measured files, which it would replace"))
+    if problems:
+        raise InputError(problems)
+
+
 def finish(target: Target, text: Sequence[str], facts: dict[str, Any], style: str) -> None:
     """Print the outcome."""
     if style == "json":
@@ -121,6 +136,7 @@ def vllm_log(logs: tuple[Path, ...], kv_tokens: int | None, block_size: int, sty
     from servesim.calibrate.vllm_log import calibrate_logs
 
     target, _ = checked_target(**given)
+    refuse_inputs(target, logs)
     text, facts = calibrate_logs(logs, target, kv_tokens, block_size)
     finish(target, text, facts, style)
 
@@ -159,6 +175,7 @@ def bench(files: tuple[Path, ...], style: str, **given: Any) -> None:
     from servesim.calibrate.bench import calibrate_bench
 
     target, settings = checked_target(**given)
+    refuse_inputs(target, files)
     text, facts = calibrate_bench(files, target, _server(target, settings))
     finish(target, text, facts, style)
 

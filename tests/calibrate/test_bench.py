@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from servesim.calibrate.bench_files import Aggregate, Requests, read_loads
+from servesim.calibrate.bench_files import read_loads
+from servesim.calibrate.loads import Aggregate, Requests
 from servesim.calibrate.reconstruct import reconstruct
 from servesim.catalog.calibrations import read_calibration
 from servesim.cli import main
@@ -237,3 +239,90 @@ def test_settings_that_no_engine_takes_are_refused(tmp_path: Path) -> None:
     result = bench(file, "-o", tmp_path / "o.yaml", "--max-num-seqs", "4096")
     assert result.exit_code == 2
     assert "a full batch could not decode" in result.output
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("input_lens", 10**18, "answered request 4 has 1e+18 prompt tokens"),
+        ("input_lens", -7, "answered request 4 has -7 prompt tokens"),
+        ("input_lens", 7.5, "answered request 4 has 7.5 prompt tokens"),
+        ("ttfts", -1.0, "answered request 4 has a TTFT of -1 s"),
+        ("ttfts", "late", "request 4: 'late' where a number is expected"),
+        ("ttfts", math.nan, "answered request 4 has no start, length or latency"),
+        ("itls", [0.01, -5.0, 5.0], "answered request 4 has token times that go back"),
+        ("itls", [0.01, None], "request 4: None where a number is expected"),
+    ],
+)
+def test_a_value_that_no_request_has_is_no_part_of_a_fit(key: str, value: Any, says: str, tmp_path: Path) -> None:
+    run = {name: list(one) if isinstance(one, list) else one for name, one in detailed(4.0).items()}
+    run[key][3] = value
+    result = bench(written(tmp_path / "b.json", run), "-o", tmp_path / "o.yaml")
+    assert result.exit_code == 2, result.output
+    assert f"b.json: {says}" in result.output
+    assert not (tmp_path / "o.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"total_input_tokens": None}, "neither single requests with start_times nor total_input_tokens"),
+        ({"total_input_tokens": 10**18}, "mean prompt tokens"),
+        ({"request_rate": -4}, "request rate: -4"),
+        ({"request_rate": "often"}, "request_rate is 'often'"),
+        ({"completed": 10**18}, "number of requests: 1e+18"),
+    ],
+)
+def test_a_load_that_cannot_be_is_refused(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    run = {"backend": "vllm", "request_rate": 4, "request_throughput": 4, "completed": 10, "total_input_tokens": 1000,
+           "total_output_tokens": 500, "mean_ttft_ms": 40, "median_ttft_ms": 40, "mean_tpot_ms": 9}  # fmt: skip
+    (load,) = read_loads(written(tmp_path / "good.json", run | {"request_rate": "4"}))
+    assert isinstance(load, Aggregate)
+    assert load.request_rate_rps == 4.0
+    result = bench(written(tmp_path / "b.json", run | changes), "-o", tmp_path / "o.yaml")
+    assert result.exit_code == 2, result.output
+    assert says in result.output
+
+
+def test_a_measurement_is_neither_read_twice_nor_replaced(tmp_path: Path) -> None:
+    file = written(tmp_path / "b.json", detailed(4.0))
+    before = file.read_bytes()
+    twice = bench(file, tmp_path / "." / "b.json", "-o", tmp_path / "o.yaml")
+    assert twice.exit_code == 2
+    assert "is given twice" in twice.output
+    for options in (["-o", file], ["-o", tmp_path / "o.yaml", "--picture", file]):
+        replaced = bench(file, *options, "--force")
+        assert replaced.exit_code == 2
+        assert "is one of the measured files" in replaced.output
+    assert file.read_bytes() == before
+    assert not (tmp_path / "o.yaml").exists()
+
+
+def test_a_file_joined_twice_is_asked_about(tmp_path: Path) -> None:
+    """Every iteration would seem to decode twice as many sequences, each at half the cost."""
+    once = detailed(4.0)
+    doubled = {name: 2 * one if isinstance(one, list) else one for name, one in once.items()}
+    count = len(once["ttfts"])
+    for run, said in ((doubled, f"{count} of {2 * count} requests equal another one"), (once, None)):
+        result = bench(written(tmp_path / "b.json", run), "-o", tmp_path / "o.yaml", "--force")
+        assert result.exit_code == 0, result.output
+        assert ("joined twice" in result.output) == (said is not None)
+        assert said is None or said in result.output
+
+
+def test_milliseconds_in_fields_of_seconds_are_asked_about(tmp_path: Path) -> None:
+    once = detailed(4.0)
+    slow = once | {
+        "ttfts": [1e3 * t for t in once["ttfts"]],
+        "itls": [[1e3 * g for g in gaps] for gaps in once["itls"]],
+    }
+    result = bench(written(tmp_path / "latencies.json", slow), "-o", tmp_path / "o.yaml")
+    assert result.exit_code == 2
+    assert "milliseconds in a field of seconds?" in result.output
+    result = bench(
+        written(tmp_path / "all.json", slow | {"start_times": [1e3 * t for t in once["start_times"]]}),
+        "-o",
+        tmp_path / "o.yaml",
+    )
+    assert result.exit_code == 0, result.output
+    assert "about 1000 times as long as this GPU should need" in result.output
