@@ -8,13 +8,13 @@ from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from servesim.catalog.calibrations import ErrorSummary, Provenance
-from servesim.catalog.entries import find, folded, parse_yaml
-from servesim.errors import InputError, Problem, unreadable
+from servesim.catalog.entries import find, folded, read_mapping
+from servesim.errors import InputError, Problem
 from servesim.registry import Spec
 
 
@@ -31,7 +31,7 @@ class BatchCalibration(Spec):
     `held_back` has the errors of all sizes but the first and the last, each predicted from the others.
     """
 
-    schema_version: PositiveInt
+    schema_version: Literal[1]
     model: str
     task: str
     gpu: str
@@ -103,16 +103,25 @@ def _models() -> list[str]:
     return sorted({f"{name.partition('/')[0]}/..." for name in _paths()})
 
 
+def _point(found: Any) -> Any:
+    """Return a point as the schema wants it; what is none as it is, for the schema to name."""
+    if not isinstance(found, list) or len(found) != 2 or not isinstance(found[1], int | float):
+        return found
+    return (found[0], float(found[1]))
+
+
 def read_batch_calibration(path: Path) -> BatchCalibration:
     """Return the calibration in the file `path`; InputError if it cannot be read or does not fit the schema."""
+    data = read_mapping(path)
+    if "points" not in data:
+        iterations = {"coefficients", "table"} & set(data)
+        other = "holds times of iterations: use kind: calibrated"
+        message = other if iterations else "is not a calibration file of batches: it has no `points`"
+        raise InputError(Problem(message, file=str(path)))
+    if isinstance(data["points"], list):
+        data["points"] = [_point(point) for point in data["points"]]
     try:
-        data = parse_yaml(path.read_text(encoding="utf-8"))
-        for point in data.get("points", []):
-            point[:] = [point[0], float(point[1])]
-        data["points"] = [tuple(point) for point in data.get("points", [])]
         return BatchCalibration.model_validate(data)
-    except OSError as error:
-        raise unreadable(error, str(path)) from error
     except ValidationError as error:
         problems = [
             Problem(part["msg"], path=".".join(map(str, part["loc"])), file=str(path)) for part in error.errors()

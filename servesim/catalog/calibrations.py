@@ -6,16 +6,16 @@ import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from servesim.catalog.entries import parse_yaml
+from servesim.catalog.entries import read_mapping
 from servesim.catalog.gpu import Gpu, same_speed
 from servesim.catalog.iteration_form import Coefficients
 from servesim.catalog.iteration_table import IterationTable
 from servesim.catalog.model import Model, same_shape
-from servesim.errors import InputError, Problem, unreadable
+from servesim.errors import InputError, Problem
 from servesim.registry import Spec
 
 SYNONYMS = {"bfloat16": "bf16", "auto": "bf16", "fp16": "bf16", "float16": "bf16", "fp4": "nvfp4"}
@@ -124,7 +124,7 @@ class Calibration(Spec):
     share the experts; batches are then those of one group. `expert_parallel`: experts lie whole on GPUs.
     """
 
-    schema_version: PositiveInt
+    schema_version: Literal[1]
     model: str
     gpu: str
     backend: str
@@ -222,14 +222,14 @@ def calibrations(model: str | None = None, gpu: str | None = None) -> tuple[Key,
 
 def read_calibration(path: Path) -> Calibration:
     """Return the calibration in the file `path`; InputError if it cannot be read or does not fit the schema."""
+    data = read_mapping(path)
+    if not {"coefficients", "table"} & set(data):
+        message = "is not a calibration file: it has neither `coefficients` nor a `table`"
+        if "points" in data:
+            message = "holds times of whole batches: use kind: batch_calibrated"
+        raise InputError(Problem(message, file=str(path)))
     try:
-        data = parse_yaml(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or not {"coefficients", "table"} & set(data):
-            message = "is not a calibration file: it has neither `coefficients` nor a `table`"
-            raise InputError(Problem(message, file=str(path)))
         return Calibration.model_validate(data)
-    except OSError as error:
-        raise unreadable(error, str(path)) from error
     except ValidationError as error:
         problems = [
             Problem(part["msg"], path=".".join(map(str, part["loc"])), file=str(path)) for part in error.errors()

@@ -6,11 +6,12 @@ import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from servesim.errors import InputError
+from servesim.errors import InputError, Problem, unreadable
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 E = TypeVar("E")
@@ -19,6 +20,26 @@ E = TypeVar("E")
 def parse_yaml(text: str) -> Any:
     """Return the plain data in `text`, with libyaml where PyYAML was built with it (10 times faster)."""
     return yaml.load(text, Loader=_Loader)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file of the user's; InputError if it cannot be read or holds something else."""
+    try:
+        data = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unreadable(error, str(path)) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line, column = (None, None) if mark is None else (mark.line + 1, mark.column + 1)
+        message = f"is no sound YAML (cut short?): {error.problem}"
+        raise InputError(Problem(message, file=str(path), line=line, column=column)) from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(Problem(f"is not readable text: {str(error).splitlines()[0]}", file=str(path))) from error
+    if data is None:
+        raise InputError(Problem("the file is empty", file=str(path)))
+    if not isinstance(data, dict):
+        raise InputError(Problem("is not a calibration file: expected a mapping", file=str(path)))
+    return data
 
 
 @cache

@@ -139,12 +139,19 @@ def test_times_know_their_range_and_origin() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["points: [[1, 0.1]]", "schema_version: x\npoints: []", "points: [[2, 0.1], [1, 0.2]]"]
+    "text",
+    [
+        "points: [[1, 0.1]]",
+        "schema_version: x\npoints: []",
+        "points: [[2, 0.1], [1, 0.2]]",
+        "points: [1, 2]",
+        "points: [[1, 0.1",
+    ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=r"broken\.yaml"):
         read_batch_calibration(path)
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="no such file"):
         read_batch_calibration(tmp_path / "none.yaml")

@@ -102,7 +102,17 @@ def test_a_bad_file_names_the_field(tmp_path: Path) -> None:
     bad.write_text(text.replace("base_s: ", "base_s: -"))
     with pytest.raises(InputError, match=r"coefficients\.base_s"):
         Calibrated(file=str(bad)).build(Deployment())
-    with pytest.raises(InputError, match="cannot read"):
+    for name, written, said in (
+        ("cut.yaml", text[: text.index("knots_tokens") + 15], r"cut\.yaml:\d+:\d+: is no sound YAML \(cut short\?\)"),
+        ("newer.yaml", text.replace("schema_version: 1", "schema_version: 2"), r"newer\.yaml: schema_version: .*1"),
+        ("list.yaml", "[1, 2]", "expected a mapping"),
+        ("empty.yaml", "", "the file is empty"),
+        ("batches.yaml", "points: [[1, 0.1]]", "use kind: batch_calibrated"),
+    ):
+        (tmp_path / name).write_text(written)
+        with pytest.raises(InputError, match=said):
+            Calibrated(file=str(tmp_path / name)).build(Deployment())
+    with pytest.raises(InputError, match="no such file"):
         Calibrated(file=str(tmp_path / "absent.yaml")).build(Deployment())
 
 
