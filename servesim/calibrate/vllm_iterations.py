@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +19,12 @@ import numpy as np
 
 from servesim.calibrate.iterations import Floats, Iterations
 from servesim.errors import InputError, Problem, unreadable
+from servesim.workload.logs.lines import json_fault
+from servesim.workload.logs.text import GZIP, first_bytes
 
 _NEEDED = ("t0", "t1", "t2", "t3", "pf", "nd", "dctx", "run", "wait", "fin")
 _MAX_PROBLEMS = 5
+_MOST = 10**10  # tokens of all contexts of a batch
 
 
 class Recorded(NamedTuple):
@@ -43,19 +47,22 @@ def read_recorded(path: Path) -> Recorded:
         try:
             record = json.loads(line)
             if not isinstance(record, dict):
-                raise ValueError("not a JSON object")
+                raise _FaultyError("not a JSON object")
             if "meta" in record:
                 inner = record["meta"]
                 meta = inner if isinstance(inner, dict) else record
                 continue
             missing = [key for key in _NEEDED if key not in record]
             if missing:
-                raise ValueError(f"no {', '.join(missing)}: not an iteration as servesim's vLLM hook records them")
+                raise _FaultyError(f"no {', '.join(missing)}: not an iteration as servesim's vLLM hook records them")
             rows.append(_row(record))
-        except (ValueError, TypeError) as error:
+        except _FaultyError as error:
             problems.append(Problem(str(error), file=str(path), line=number))
-            if len(problems) == _MAX_PROBLEMS:
-                break
+        except (ValueError, RecursionError) as error:
+            cut = "" if line.endswith("\n") else " (the last line: cut short? Without it the file can be read)"
+            problems.append(Problem(f"not a JSON object: {json_fault(error, line)}{cut}", file=str(path), line=number))
+        if len(problems) == _MAX_PROBLEMS:
+            break
     if problems:
         raise InputError(problems)
     rows = [row for row in rows if row[0] + row[3] > 0]
@@ -65,15 +72,17 @@ def read_recorded(path: Path) -> Recorded:
 
 
 def is_recorded(path: Path) -> bool:
-    """Return whether the first line is JSON, as the hook writes it, and not a line of a text log."""
-    first = next((line for _, line in lines(path)), "")
+    """Return whether the first line is JSON, as the hook writes it, and not of a text log; InputError if empty."""
+    first = next((line for _, line in lines(path)), None)
+    if first is None:
+        raise InputError(Problem("the file is empty", file=str(path)))
     return first.lstrip().startswith("{")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file that are not blank, with their numbers; InputError if it cannot be read."""
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
+        opened = gzip.open if first_bytes(str(path)).startswith(GZIP) else open
         with opened(path, "rt", encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
@@ -82,14 +91,35 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise unreadable(error, str(path)) from error
 
 
+class _FaultyError(Exception):
+    """A line that is no iteration, and why."""
+
+
 def _row(record: dict[str, Any]) -> tuple[float, ...]:
-    chunks = [(int(tokens), int(before)) for _, tokens, before, *_ in record["pf"]]
+    """Return an iteration's numbers; _FaultyError for one that no engine can have had."""
+    for name in ("nd", "dctx", "run", "wait"):
+        _count(name, record[name])
+    for name in ("t0", "t1", "t2", "t3"):
+        if not isinstance(record[name], int | float) or not math.isfinite(record[name]):
+            raise _FaultyError(f"{name} is {record[name]!r:.60}: expected a time in seconds")
+    if not isinstance(record["pf"], list) or not isinstance(record["fin"], list):
+        raise _FaultyError("pf and fin: expected lists")
+    if any(not isinstance(chunk, list) or len(chunk) < 3 for chunk in record["pf"]):
+        raise _FaultyError("pf: expected chunks as [request, tokens, tokens computed before, tokens of the request]")
+    chunks = [(_count("pf", tokens), _count("pf", before)) for _, tokens, before, *_ in record["pf"]]
     pairs = sum(tokens * before + tokens * (tokens + 1) // 2 for tokens, before in chunks)
     goes_on = record["run"] - len(record["fin"]) > 0 or record["wait"] > 0
     return (
         sum(tokens for tokens, _ in chunks), len(chunks), pairs, record["nd"], record["dctx"],
         record["t0"], record["t1"], record["t2"], record["t3"], goes_on,
     )  # fmt: skip
+
+
+def _count(name: str, value: Any) -> int:
+    """Return a whole number of sequences or tokens."""
+    if not isinstance(value, int) or not 0 <= value <= _MOST:
+        raise _FaultyError(f"{name} is {value!r:.60}: expected a whole number, 0 to {_MOST}")
+    return value
 
 
 def _iterations(rows: Floats, one_ahead: bool) -> Iterations:

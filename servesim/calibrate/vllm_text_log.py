@@ -60,7 +60,8 @@ def read_text_log(path: Path, kv_tokens: int | None = None, block_size: int = 16
             continue
         match = _ITERATION.search(line)
         if match is None:
-            message = "names an iteration but is not a line of --enable-logging-iteration-details (cut short?)"
+            last = "" if line.endswith("\n") else ": the last line, without which the file can be read"
+            message = f"names an iteration but is not a line of --enable-logging-iteration-details (cut short?){last}"
             raise InputError(Problem(message, file=str(path), line=number))
         if match["dummy"] is None:
             found.append((match, _second(line)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -104,12 +105,17 @@ def test_the_command_writes_a_file_that_predicts_and_says_what_to_paste(tmp_path
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "no line of an iteration"),
+        ("", "bad.log: the file is empty"),
+        ("\n\n", "bad.log: the file is empty"),
         ("INFO engine started\n", "--enable-logging-iteration-details"),
         ('{"meta": {}}\n', "holds no iterations"),
         ('{"meta": {}}\n{"i": 0}\n', "bad.log:2: no t0, t1"),
-        ('{"meta": {}}\n{"i": 0', "bad.log:2"),
-        ("Iteration(3): 1 context requests, 20", "cut short"),
+        (
+            '{"meta": {}}\n{"i": 0',
+            "bad.log:2: not a JSON object: it breaks off after 7 characters (the last line: cut short?",
+        ),
+        ('{"meta": {}}\nwords\n{}\n', "bad.log:2: not a JSON object: Expecting value at column 1\n"),
+        ("Iteration(3): 1 context requests, 20", "cut short?): the last line, without which the file can be read"),
     ],
 )
 def test_a_faulty_log_is_refused_by_line(content: str, said: str, tmp_path: Path) -> None:
@@ -119,6 +125,36 @@ def test_a_faulty_log_is_refused_by_line(content: str, said: str, tmp_path: Path
     assert result.exit_code == 2, result.output
     assert said in result.output
     assert not (tmp_path / "x.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("nd", -4, "nd is -4: expected a whole number, 0 to 10000000000"),
+        ("dctx", 10**18, "dctx is 1000000000000000000: expected a whole number"),
+        ("dctx", None, "dctx is None"),
+        ("t1", "soon", "t1 is 'soon': expected a time in seconds"),
+        ("t2", float("nan"), "t2 is nan: expected a time in seconds"),
+        ("pf", [["p", 1]], "pf: expected chunks"),
+        ("pf", [["p", -10, 0, 5]], "pf is -10: expected a whole number"),
+        ("fin", 5, "pf and fin: expected lists"),
+    ],
+)
+def test_an_iteration_that_no_engine_had_is_refused_by_line(key: str, value: object, said: str, tmp_path: Path) -> None:
+    lines = recorded_lines(60)
+    lines[5][key] = value
+    log = write_lines(tmp_path / "bad.jsonl", lines)
+    result = run("vllm-log", log, *TARGET, "-o", tmp_path / "x.yaml")
+    assert result.exit_code == 2, result.output
+    assert f"bad.jsonl:6: {said}" in result.output
+
+
+def test_a_packed_log_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    log = write_lines(tmp_path / "iterations.jsonl", recorded_lines())
+    (tmp_path / "packed.jsonl").write_bytes(gzip.compress(log.read_bytes()))
+    (tmp_path / "plain.gz").write_bytes(log.read_bytes())
+    for name in ("packed.jsonl", "plain.gz"):
+        assert len(read_recorded(tmp_path / name).iterations) == 600, name
 
 
 def test_a_log_that_is_not_there_and_a_model_nobody_knows_are_refused(tmp_path: Path) -> None:
