@@ -44,7 +44,8 @@ def _notes(seen: Seen) -> list[str]:
         notes.append("the server takes no token ids as prompts: text was sent, lengths are as the server counted them")
     failed = sum(load.failed for load in seen.loads)
     if failed:
-        notes.append(f"{failed} requests failed and are left out")
+        sent = failed + sum(len(load.start_s) for load in seen.loads)
+        notes.append(f"{failed} of {sent} requests failed and are left out, the first by: {seen.failure}")
     shares = [float(np.mean([len(t) for t in load.token_s or ()]) / load.output_tokens.mean()) for load in seen.loads]
     if min(shares) < 0.98:
         notes.append("the server sends several tokens at once: iterations are told less well")

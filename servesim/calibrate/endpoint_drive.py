@@ -21,7 +21,8 @@ from servesim.calibrate.loads import Requests
 from servesim.errors import InputError, ServesimError
 
 _CONNECT_S = 10.0
-_REQUEST_S = 600.0
+_REQUEST_S, _SILENT_S = 600.0, 180.0  # of a request of the load, and without a byte of its answer
+_FIRST_S = 60.0  # of the first, short request: a server that does not answer it has nothing to be measured
 _WARM_UP = 2
 _LOWEST_ID, _HIGHEST_ID = 100, 4000  # token ids that every vocabulary has and few give a meaning
 _WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school")
@@ -63,7 +64,12 @@ class Seen:
     block_size: int | None = None
     busy_before: float = 0.0
     text_prompts: bool = False
+    failure: str | None = None
     loads: list[Requests] = field(default_factory=list)
+
+
+class _RefusedError(ServesimError):
+    """The server answered with another status than 200."""
 
 
 @dataclass(slots=True)
@@ -94,7 +100,7 @@ def _aiohttp() -> Any:
 
 async def _drive(url: str, design: Design, say: Callable[[str], None], aiohttp: Any) -> Seen:
     connector = aiohttp.TCPConnector(limit=0)
-    limits = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=_CONNECT_S)
+    limits = aiohttp.ClientTimeout(total=_REQUEST_S, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=limits) as session:
         client = _Client(session, url, design, aiohttp)
         seen = await client.look()
@@ -117,9 +123,12 @@ class _Client:
 
     async def look(self) -> Seen:
         """Read what the server publishes, and find out whether it takes token ids as prompts."""
-        models = json.loads(await self._get("/v1/models", needed=True))
+        try:
+            models = json.loads(await self._get("/v1/models", needed=True))
+        except ValueError:
+            models = None
         data = models.get("data") if isinstance(models, dict) else None
-        if not isinstance(data, list) or not data:
+        if not isinstance(data, list) or not data or not isinstance(data[0], dict):
             raise InputError(f"{self._url}/v1/models lists no model: not an OpenAI-compatible server?")
         seen = Seen(str(data[0].get("id")), data[0].get("max_model_len"))
         metrics = await self._get("/metrics", needed=False)
@@ -128,10 +137,10 @@ class _Client:
                 setattr(seen, name, int(found[1]))
         seen.busy_before = sum(float(number) for _, number in _RUNNING.findall(metrics))
         try:
-            await self._ask(seen, 32, 4)
-        except ServesimError:
+            await self._ask(seen, 32, 4, _FIRST_S)
+        except _RefusedError:
             seen.text_prompts = True
-            answer = await self._ask(seen, 32, 4)
+            answer = await self._ask(seen, 32, 4, _FIRST_S)
             self._tokens_per_word = max(answer.prompt / 32, 0.1)
         return seen
 
@@ -157,11 +166,12 @@ class _Client:
                     failed.append(str(error))
 
         await asyncio.gather(*(client() for _ in range(clients)))
+        seen.failure = seen.failure or next(iter(failed), None)
         if not answers:
             raise ServesimError(f"no request of {clients} clients was answered: {failed[0] if failed else 'no time'}")
         return _requests(f"{clients} clients", answers, len(failed))
 
-    async def _ask(self, seen: Seen, prompt_tokens: int, output_tokens: int) -> _Answer:
+    async def _ask(self, seen: Seen, prompt_tokens: int, output_tokens: int, most_s: float = _REQUEST_S) -> _Answer:
         body = {
             "model": seen.model,
             "prompt": self._prompt(seen, prompt_tokens),
@@ -174,25 +184,37 @@ class _Client:
         }
         tokens: list[float] = []
         usage: dict[str, Any] = {}
+        where = f"{self._url}/v1/completions"
         start = time.perf_counter()
         try:
-            async with self._session.post(f"{self._url}/v1/completions", json=body) as response:
+            async with asyncio.timeout(most_s), self._session.post(where, json=body) as response:
                 if response.status != 200:
-                    raise ServesimError(f"HTTP {response.status}: {(await response.text())[:200]}")
+                    text = await response.text(errors="replace")
+                    raise _RefusedError(f"{where}: HTTP {response.status}: {text[:200]}")
                 async for line in response.content:
                     now = time.perf_counter()
                     if not line.startswith(b"data:") or b"[DONE]" in line:
                         continue
-                    event = json.loads(line[5:])
+                    event = _event(line[5:], where)
                     usage = event.get("usage") or usage
                     if event.get("choices"):
                         tokens.append(now)
-        except (self._aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise ServesimError(f"{type(error).__name__}: {error}") from error
+        except (self._aiohttp.ClientError, TimeoutError) as error:
+            raise ServesimError(f"{where}: {self._fault(error, most_s)}") from error
         if not tokens:
-            raise ServesimError("the answer had no token")
-        output = int(usage.get("completion_tokens") or len(tokens))
-        return _Answer(start, int(usage.get("prompt_tokens") or prompt_tokens), output, tokens[:output])
+            raise ServesimError(f"{where}: the answer had no token: does the server stream?")
+        output = _counted(usage, "completion_tokens", len(tokens))
+        return _Answer(start, _counted(usage, "prompt_tokens", prompt_tokens), output, tokens[:output])
+
+    def _fault(self, error: Exception, most_s: float) -> str:
+        """Return in plain words what went wrong with a connection."""
+        if isinstance(error, self._aiohttp.ClientPayloadError | self._aiohttp.ServerDisconnectedError):
+            return "the connection was closed in the middle of an answer"
+        if isinstance(error, self._aiohttp.SocketTimeoutError):
+            return f"nothing came for {_SILENT_S:.0f} s"
+        if isinstance(error, TimeoutError):
+            return f"no whole answer in {most_s:.0f} s"
+        return str(error)
 
     def _prompt(self, seen: Seen, tokens: int) -> list[int] | str:
         """Return a prompt that no other shares a beginning with, so that no prefix cache helps."""
@@ -206,13 +228,32 @@ class _Client:
         try:
             async with self._session.get(self._url + path) as response:
                 if response.status == 200:
-                    return str(await response.text())
+                    return str(await response.text(errors="replace"))
                 fault = f"HTTP {response.status}"
         except (self._aiohttp.ClientError, TimeoutError) as error:
-            fault = f"{type(error).__name__}: {error}"
+            fault = self._fault(error, _REQUEST_S)
         if needed:
             raise InputError(f"{self._url}{path} does not answer: {fault}")
         return ""
+
+
+def _event(text: bytes, where: str) -> dict[str, Any]:
+    """Return one event of a streamed answer; ServesimError for one that is an error, or none."""
+    try:
+        event = json.loads(text)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise ServesimError(f"{where}: an event of the answer is no JSON object: {text.strip()[:100]!r}")
+    if event.get("error"):
+        raise ServesimError(f"{where}: the answer ended with {event['error']!r:.200}")
+    return event
+
+
+def _counted(usage: Any, key: str, otherwise: int) -> int:
+    """Return a number of tokens as the server counted them, or the client's where it did not."""
+    value = usage.get(key) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and value > 0 else otherwise
 
 
 def _requests(name: str, answers: list[_Answer], failed: int) -> Requests:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.group import CommandGroup, debug_option
+from servesim.cli.group import CommandGroup, debug_option, duration_s
 
 if TYPE_CHECKING:
     from servesim.calibrate.target import Target
@@ -182,7 +182,15 @@ def bench(files: tuple[Path, ...], style: str, **given: Any) -> None:
 
 @calibrate.command()
 @click.argument("url")
-@click.option("--budget", "budget_s", default="120s", show_default=True, metavar="TIME", help="Of the load: 90s, 10m.")
+@click.option(
+    "--budget",
+    "budget_s",
+    callback=duration_s,
+    default="120s",
+    show_default=True,
+    metavar="TIME",
+    help="Of the load: 90s, 10m, 1h30m.",
+)
 @click.option("--max-concurrency", type=click.IntRange(1, 4096), default=32, show_default=True, help="Most clients.")
 @click.option("--max-prompt-tokens", type=click.IntRange(32), default=2048, show_default=True, help="Longest prompt.")
 @click.option("--max-output-tokens", type=click.IntRange(9), default=64, show_default=True, help="Longest answer.")
@@ -190,7 +198,7 @@ def bench(files: tuple[Path, ...], style: str, **given: Any) -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of prompts and lengths.")
 @server_options
 @target_options
-def endpoint(url: str, budget_s: str, style: str, seed: int, **given: Any) -> None:
+def endpoint(url: str, budget_s: float, style: str, seed: int, **given: Any) -> None:
     """Drive a running OpenAI-compatible server at URL and fit its iterations: vLLM, SGLang, TGI, llama.cpp, ...
 
     Sends closed loops of 1, 2, 4, ... clients; the server should have nothing else to do. Reads /v1/models and
@@ -200,24 +208,12 @@ def endpoint(url: str, budget_s: str, style: str, seed: int, **given: Any) -> No
     from servesim.calibrate.endpoint_drive import Design
 
     keys = ("max_concurrency", "max_prompt_tokens", "max_output_tokens", "max_requests")
-    design = Design(budget_s=_seconds(budget_s), seed=seed, **{key: given.pop(key) for key in keys})
+    design = Design(budget_s=budget_s, seed=seed, **{key: given.pop(key) for key in keys})
     target, settings = checked_target(**given)
     text, facts = calibrate_endpoint(
         url, target, _server(target, settings), design, lambda said: click.echo(said, err=True)
     )
     finish(target, text, facts, style)
-
-
-def _seconds(text: str) -> float:
-    """Return `90`, `90s` or `10m` in seconds; UsageError for anything else."""
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
-    try:
-        seconds = float(text if unit is None else text[:-1]) * (unit or 1.0)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 86_400:
-        raise click.UsageError(f"--budget: expected a time such as 90s or 10m, got {text!r}")
-    return seconds
 
 
 def _list_coverage(context: click.Context, _: click.Parameter, value: bool) -> None:

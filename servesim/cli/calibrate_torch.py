@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 import click
 
-from servesim.cli.group import debug_option
+from servesim.cli.group import debug_option, duration_s
 
 _EPILOG = """
 \b
@@ -26,17 +25,6 @@ Examples:
 
 docs/calibrate-torch.md says what is measured, and how long it takes.
 """
-_BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-_LONGEST_S = 7 * 86_400
-
-
-def duration_s(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    """Return a time such as 10m, 90s or 1h30m in seconds; for options."""
-    match = _BUDGET.fullmatch(value)
-    seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
-    if not 0 < seconds <= _LONGEST_S:
-        raise click.BadParameter(f"expected a time such as 90s, 10m or 1h30m, at most 168h; got {value!r}")
-    return float(seconds)
 
 
 @click.command("torch", epilog=_EPILOG)

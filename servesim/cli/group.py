@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from servesim.errors import InputError, ServesimError
 
 INTERRUPTED = 130
 _DEBUG = "servesim.debug"
+_DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
+_LONGEST_S = 7 * 86_400
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -94,3 +97,12 @@ def a_share(_context: click.Context, _parameter: click.Parameter, value: float |
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"expected a share such as 0.1, got {value}")
     return value
+
+
+def duration_s(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """Return a time such as 10m, 90s, 1h30m or 90 (seconds) in seconds; for options."""
+    match = _DURATION.fullmatch(f"{value}s" if value.isdecimal() else value)
+    seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    if not 0 < seconds <= _LONGEST_S:
+        raise click.BadParameter(f"expected a time such as 90s, 10m or 1h30m, at most 168h; got {value!r}")
+    return float(seconds)

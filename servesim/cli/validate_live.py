@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from servesim.cli.calibrate_torch import duration_s
-from servesim.cli.group import a_share, debug_option
+from servesim.cli.group import a_share, debug_option, duration_s
 
 if TYPE_CHECKING:
     from servesim.calibrate.torch_device import Device

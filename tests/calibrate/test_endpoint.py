@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 pytest.importorskip("aiohttp")
+
+from aiohttp import web
 
 from servesim.calibrate.endpoint_drive import Design, drive
 from servesim.catalog.calibrations import read_calibration
@@ -105,7 +110,7 @@ def test_a_server_that_takes_text_only_is_sent_text() -> None:
     [
         (["127.0.0.1:9"], "expected the URL of a server"),
         (["http://127.0.0.1:9"], "does not answer"),
-        (["http://127.0.0.1:9", "--budget", "soon"], "such as 90s or 10m"),
+        (["http://127.0.0.1:9", "--budget", "soon"], "such as 90s, 10m or 1h30m"),
     ],
 )
 def test_what_is_no_server_is_refused(arguments: list[str], said: str, tmp_path: Path) -> None:
@@ -113,6 +118,103 @@ def test_what_is_no_server_is_refused(arguments: list[str], said: str, tmp_path:
     assert result.exit_code == 2, result.output
     assert said in result.output
     assert not (tmp_path / "o.yaml").exists()
+
+
+FAULTS = {
+    "HTML": "/v1/models lists no model: not an OpenAI-compatible server?",
+    "error": "/v1/completions: HTTP 500: out of order",
+    "closing": "/v1/completions: the connection was closed in the middle of an answer",
+    "garbage": "/v1/completions: an event of the answer is no JSON object: b'{not json'",
+    "out of memory": "/v1/completions: the answer ended with {'message': 'out of memory'}",
+    "whole answers": "/v1/completions: the answer had no token: does the server stream?",
+    "binary metrics": "/v1/completions: HTTP 500: out of order",  # /metrics itself is nothing to stop for
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_server_is_told_in_plain_words(fault: str, tmp_path: Path) -> None:
+    with faulty_server(fault) as url:
+        result = endpoint(url, "--budget", "2s", "--max-concurrency", "1", "-o", tmp_path / "o.yaml")
+    assert result.exit_code in (1, 2), result.output
+    assert FAULTS[fault] in result.output
+    assert "internal error" not in result.output
+    assert not (tmp_path / "o.yaml").exists()
+
+
+def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("servesim.calibrate.endpoint_drive._FIRST_S", 0.2)
+    with faulty_server("silence") as url:
+        result = endpoint(url, "-o", tmp_path / "o.yaml")
+    assert result.exit_code == 1
+    assert "/v1/completions: no whole answer in 0 s" in result.output
+
+
+def test_requests_that_fail_are_counted_with_the_first_reason() -> None:
+    with faulty_server("every third fails") as url:
+        seen = drive(url, Design(budget_s=0.5, max_concurrency=2, max_prompt_tokens=32, max_output_tokens=9))
+    failed, answered = sum(load.failed for load in seen.loads), sum(len(load.start_s) for load in seen.loads)
+    assert 0.2 < failed / (failed + answered) < 0.5
+    assert seen.failure is not None
+    assert "HTTP 500" in seen.failure
+
+
+@contextmanager
+def faulty_server(fault: str) -> Iterator[str]:
+    """Serve on loopback, in a thread, with one fault."""
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(_application(fault), shutdown_timeout=0.1)
+    loop.run_until_complete(runner.setup())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _application(fault: str) -> web.Application:
+    asked = itertools.count(1)
+
+    async def models(_: web.Request) -> web.Response:
+        if fault == "HTML":
+            return web.Response(text="<html>", content_type="text/html")
+        return web.json_response({"data": [{"id": "m"}]})
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=b"\xff\xfe\x00" if fault == "binary metrics" else b"")
+
+    async def completions(request: web.Request) -> web.StreamResponse:
+        body, number = await request.json(), next(asked)
+        if fault == "silence":
+            await asyncio.sleep(30)
+        third = fault == "every third fails" and number > 3 and number % 3 == 0
+        if fault in ("error", "binary metrics") or third:
+            return web.Response(status=500, text="out of order")
+        if fault == "whole answers":
+            return web.json_response({"choices": [{"text": "x"}]})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number in range(body["max_tokens"]):
+            if fault == "closing" and number == 2:
+                assert request.transport is not None
+                request.transport.close()
+            if fault == "garbage":
+                await response.write(b"data: {not json\n\n")
+            if fault == "out of memory" and number == 2:
+                await response.write(b'data: {"error": {"message": "out of memory"}}\n\n')
+            if request.transport is None or request.transport.is_closing():
+                return response  # the client went away
+            await response.write(b'data: {"choices": [{"text": "x"}]}\n\n')
+        return response
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/models", models), web.get("/metrics", metrics)])
+    app.add_routes([web.post("/v1/completions", completions)])
+    return app
 
 
 def test_the_design_doubles_its_clients_up_to_the_most() -> None:
