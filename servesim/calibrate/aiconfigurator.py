@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from servesim.calibrate.calibration_file import write
+from servesim.calibrate.calibration_file import in_yaml, write
 from servesim.calibrate.iteration_grid import HOST_NOTE, METHOD, SCATTER
 from servesim.calibrate.iteration_grid_fit import Rows, coefficients_of, fit, held_back, summary
 from servesim.calibrate.target import Target
@@ -120,7 +120,7 @@ def _lines(entry: Calibration, target: Target) -> Iterator[str]:
         kinds = "  ".join(f"{kind} {100 * e.median:.1f} / {100 * e.p90:.1f}" for kind, e in errors.items())
         yield f"error {where}, median / p90 in %: {kinds}"
     yield "host time between iterations: not in the data; engine: {host_time_s: ...} says it"
-    yield f"to use it, in a scenario's pool: service_time: {{kind: calibrated, file: {target.output}}}"
+    yield f"to use it, in a scenario's pool: service_time: {{kind: calibrated, file: {in_yaml(target.output)}}}"
 
 
 def compose(source: str, target: Target) -> tuple[Rows, list[str]]:

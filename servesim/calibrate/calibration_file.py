@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from servesim.catalog import Model
 from servesim.catalog.calibrations import Calibration, Key, Range
 
 SCHEMA_VERSION = 1
+_PLAIN = re.compile(r"[\w./~][\w./~+-]*(?: [\w./~+-]+)*\.[a-z]{3,}")  # with an ending, no number and no word of YAML's
 _METHOD = (
     "non-negative robust least squares of relative error; terms and knots by held-back error; held back: octaves of "
     "batch, context and prefill, and stretches of time"
@@ -190,9 +193,15 @@ def report_lines(
     yield from (f"note: {note}" for note in notes)
 
 
+def in_yaml(path: Path) -> str:
+    """Return a path as it is written inside braces in YAML: in quotes where its characters mean something there."""
+    plain = _PLAIN.fullmatch(str(path)) is not None
+    return str(path) if plain else json.dumps(str(path), ensure_ascii=False)
+
+
 def engine_lines(entry: Calibration, path: Path, more: dict[str, Any] | None = None) -> Iterator[str]:
     """Yield what to write into a scenario's pool to use the file."""
-    yield f"service_time: {{kind: calibrated, file: {path}}}"
+    yield f"service_time: {{kind: calibrated, file: {in_yaml(path)}}}"
     keys: dict[str, Any] = {}
     if entry.host.iteration_s is not None:
         keys["host_time_s"] = entry.host.iteration_s

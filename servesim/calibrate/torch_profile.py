@@ -12,7 +12,15 @@ import numpy as np
 
 from servesim.calibrate.batch_latency import held_back, summary
 from servesim.calibrate.batch_latency import to_yaml as batch_yaml
-from servesim.calibrate.calibration_file import Source, calibration_of, engine_lines, reach, report_lines, write
+from servesim.calibrate.calibration_file import (
+    Source,
+    calibration_of,
+    engine_lines,
+    in_yaml,
+    reach,
+    report_lines,
+    write,
+)
 from servesim.calibrate.iteration_fit import LEAST_ITERATIONS, fit_iterations
 from servesim.calibrate.iterations import Iterations
 from servesim.calibrate.terms import choose
@@ -229,7 +237,7 @@ def batch_outcome(plan: Plan, found: Sequence[Measured[BatchPoint]], notes: Sequ
         f"repeat scatter: {100 * within:.2g} %{again}",
         *(f"note: {note}" for note in notes),
         "to use it, in a scenario's pool:",
-        f"  service_time: {{kind: batch_calibrated, file: {plan.output}}}",
+        f"  service_time: {{kind: batch_calibrated, file: {in_yaml(plan.output)}}}",
     ]
     return Outcome(entry, text, {**entry.model_dump(mode="json"), "notes": list(notes)})
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
+from servesim.calibrate.calibration_file import in_yaml
 from servesim.calibrate.iteration_fit import fit_iterations
 from servesim.calibrate.iterations import joined
 from servesim.calibrate.terms import Form, columns
@@ -147,6 +149,25 @@ def test_an_iteration_that_no_engine_had_is_refused_by_line(key: str, value: obj
     result = run("vllm-log", log, *TARGET, "-o", tmp_path / "x.yaml")
     assert result.exit_code == 2, result.output
     assert f"bad.jsonl:6: {said}" in result.output
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mine.yaml",
+        "a, {b}: c.yaml",
+        "räume/my file.yaml",
+        "it's [1].yaml",
+        "#1.yaml",
+        "null",
+        "1.5",
+        '"q".yaml',
+        "a:b.yaml",
+    ],
+)
+def test_the_line_that_uses_a_file_is_yaml_whatever_its_name(name: str) -> None:
+    line = f"{{kind: calibrated, file: {in_yaml(Path(name))}}}"
+    assert yaml.safe_load(line) == {"kind": "calibrated", "file": name}
 
 
 def test_a_packed_log_is_known_by_what_it_holds(tmp_path: Path) -> None:
