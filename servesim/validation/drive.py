@@ -14,7 +14,7 @@ import numpy as np
 from servesim.engine.continuous import ContinuousEngine
 from servesim.engine.settings import EngineSettings
 from servesim.policies.scheduling.fcfs import Fcfs
-from servesim.request import Request
+from servesim.request import COMPLETED, Request
 from servesim.service_time.base import IterationTime
 from servesim.system.clock import LATE_ARRIVAL, Clock
 from servesim.validation.runs import Floats, Run
@@ -72,12 +72,15 @@ def drive(run: Run, settings: EngineSettings, times: IterationTime, users_start_
     def column(name: str) -> Floats:
         return np.array([getattr(request, name) for request in ended], dtype=np.float64)
 
-    arrival_s = column("arrival_s")
+    arrival_s, completed = column("arrival_s"), column("outcome") == COMPLETED
+    refused = sorted({request.reason for request in ended if request.outcome != COMPLETED})
+    lost = f"{(~completed).sum()} of {len(ended)} requests ({', '.join(refused)})"
     return Run(
         f"{run.name} simulated",
         arrival_s,
         run.prompt_tokens,
         run.output_tokens,
-        column("first_token_s") - arrival_s,
-        column("finish_s") - arrival_s,
+        np.where(completed, column("first_token_s") - arrival_s, np.nan),
+        np.where(completed, column("finish_s") - arrival_s, np.nan),
+        notes=(f"the simulation did not serve {lost}: they are not compared",) if refused else (),
     )

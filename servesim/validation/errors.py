@@ -36,6 +36,10 @@ class Row:
 
 def statistics(run: Run) -> dict[str, float]:
     """Return mean, p50, p90 and p99 of the run's latencies and its throughputs; what it cannot say is left out."""
+    return _latencies(run) | _throughputs(run)
+
+
+def _latencies(run: Run) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in LATENCIES:
         values = getattr(run, name)
@@ -47,11 +51,18 @@ def statistics(run: Run) -> dict[str, float]:
         }
     if run.itl is not None:
         found |= {f"itl_s.{name}": value for name, value in run.itl.items()}
-    if not np.isnan(run.e2e_s).all():
-        span_s = run.makespan_s
-        found["requests_per_s"] = len(run) / span_s
-        found["output_tokens_per_s"] = float(run.output_tokens.sum()) / span_s
     return found
+
+
+def _throughputs(run: Run) -> dict[str, float]:
+    """Return what was served per second: the requests of which a latency is known."""
+    if np.isnan(run.e2e_s).all():
+        return {}
+    span_s, served = run.makespan_s, ~(np.isnan(run.ttft_s) & np.isnan(run.e2e_s))
+    return {
+        "requests_per_s": float(served.sum()) / span_s,
+        "output_tokens_per_s": float(run.output_tokens[served].sum()) / span_s,
+    }
 
 
 def per_request(measured: Run, simulated: Run) -> dict[str, float]:
@@ -104,24 +115,22 @@ def _resampled(count: int, rng: np.random.Generator) -> Ints:
 def table(measured: Sequence[Run], simulated: Sequence[Run]) -> list[Row]:
     """Return one row per statistic; of several repeats the means of both sides.
 
-    A latency is compared over the requests of which it was measured.
+    A latency is compared over the requests of which both sides have it: measured, and served in the simulation.
     """
     own_noise = noise(measured)
-    theirs, ours = _mean_of(measured), _mean_of([_as_measured(*pair) for pair in zip(measured, simulated, strict=True)])
+    pairs = list(zip(measured, simulated, strict=True))
+    theirs = _means([_latencies(_known_to(ours, run)) | _throughputs(run) for run, ours in pairs])
+    ours = _means([_latencies(_known_to(run, ours)) | _throughputs(ours) for run, ours in pairs])
     return [Row(name, theirs[name], ours[name], own_noise.get(name)) for name in theirs if name in ours]
 
 
-def _as_measured(measured: Run, simulated: Run) -> Run:
-    """Return the simulated run without the latencies that the measured one does not have."""
-    ttft_s, e2e_s = (
-        np.where(np.isnan(theirs), np.nan, ours)
-        for theirs, ours in ((measured.ttft_s, simulated.ttft_s), (measured.e2e_s, simulated.e2e_s))
-    )
-    return replace(simulated, ttft_s=ttft_s, e2e_s=e2e_s)
+def _known_to(other: Run, run: Run) -> Run:
+    """Return `run` without the latencies that `other` does not have."""
+    ttft_s = np.where(np.isnan(other.ttft_s), np.nan, run.ttft_s)
+    return replace(run, ttft_s=ttft_s, e2e_s=np.where(np.isnan(other.e2e_s), np.nan, run.e2e_s))
 
 
-def _mean_of(runs: Sequence[Run]) -> dict[str, float]:
-    tables = [statistics(run) for run in runs]
+def _means(tables: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in tables])) for name in tables[0] if all(name in t for t in tables)}
 
 

@@ -55,23 +55,31 @@ def explain(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Explanation]:
     """Return the assumptions by the share of the gap they close, the best first; those that close nothing last."""
-    base = gap(table(runs, simulated))
+    base, lost = gap(table(runs, simulated)), _lost(simulated)
     trials = list(candidates(scenario))
     best: dict[str, Explanation] = {}
     for done, trial in enumerate(trials, 1):
         try:
-            left = gap(table(runs, [replay(run, trial.scenario, users) for run in runs]))
+            changed = [replay(run, trial.scenario, users) for run in runs]
         except (InputError, LimitReached):
             continue  # such a deployment cannot be
         finally:
             if progress is not None:
                 progress(done, len(trials))
+        if _lost(changed) > lost:
+            continue  # what it does not serve could only look better
+        left = gap(table(runs, changed))
         known = best.get(trial.assumption)
         if known is None or left < known.left:
             best[trial.assumption] = Explanation(trial.assumption, trial.value, left, _closed(left, base))
     wave = _start_up(runs, simulated, base)
     found = [*best.values(), *([] if wave is None else [wave])]
     return sorted(found, key=lambda one: -one.closed)
+
+
+def _lost(runs: Sequence[Run]) -> int:
+    """Return how many requests have no latency at all."""
+    return sum(int((np.isnan(run.ttft_s) & np.isnan(run.e2e_s)).sum()) for run in runs)
 
 
 def candidates(scenario: Scenario) -> Iterator[Trial]:

@@ -39,8 +39,15 @@ def replay(run: Run, scenario: Scenario, users: int | None = None) -> Run:
         itl = result.numbers["classes"][CLASS]["itl_s"]
     completed = (table["outcome"] == "completed").to_numpy()
     ttft_s, e2e_s = (np.where(completed, table[name].to_numpy(np.float64), np.nan) for name in ("ttft_s", "e2e_s"))
+    lost = table.loc[~completed, "outcome"].value_counts()
+    notes = tuple(
+        f"the simulation did not serve {count} of {len(table)} requests ({outcome}): they are not compared"
+        for outcome, count in lost.items()
+        if count
+    )
     gaps = {name: itl[name] for name in ("mean", "p50", "p90", "p99")} if itl and itl["mean"] is not None else None
-    return Run(f"{run.name} simulated", run.arrival_s, run.prompt_tokens, run.output_tokens, ttft_s, e2e_s, gaps)
+    prompt, output = run.prompt_tokens, run.output_tokens
+    return Run(f"{run.name} simulated", run.arrival_s, prompt, output, ttft_s, e2e_s, gaps, notes=notes)
 
 
 def _write(run: Run, path: Path) -> None:

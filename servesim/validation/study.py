@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from servesim.errors import InputError, Problem
 from servesim.experiment.simulate import simulate
@@ -110,10 +113,14 @@ def _of_runs(
             message = "does not say when requests came; --closed-loop N replays it with N clients"
             raise InputError(Problem(message, file=str(path)))
     simulated = [replay(run, scenario, users) for run in runs]
-    rows = table(runs, simulated)
     several = len(runs) > 1
+    for run, before in combinations(runs, 2):
+        if all(np.array_equal(getattr(run, name), getattr(before, name), equal_nan=True) for name in _MEASURED):
+            raise InputError(f"{run.name} and {before.name} hold the same requests and latencies: not two runs")
+    rows = table(runs, simulated)
     warnings = unit_hints(rows)
-    warnings += [f"{run.name}: {note}" if several else note for run in runs for note in run.notes]
+    sides = [*runs, *simulated]
+    warnings += [f"{side.name}: {note}" if several else note for side in sides for note in side.notes]
     warnings += [] if several else ["the noise is of one run: repeats would also show drift between runs"]
     why = explain(runs, simulated, scenario, users, progress) if explaining else []
     each = per_request(runs[0], simulated[0])
@@ -142,6 +149,7 @@ def _of_aggregate(row: Aggregate, scenario: Scenario) -> Study:
     return Study(row.name, rows, {}, [], warnings)
 
 
+_MEASURED = ("arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s")
 _LATENCIES = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 _LENGTHS_DIFFER = 0.02
 _NOTHING = 0.005  # an error that no reader would explain

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from servesim import simulate
 from servesim.cli import main
+from servesim.errors import InputError
 from servesim.scenario.load import parse
 from servesim.scenario.schema import Scenario
 from servesim.validation.aggregates import Aggregate
@@ -227,6 +228,30 @@ def test_a_latency_is_compared_over_the_requests_of_which_it_is_known() -> None:
     rows = {row.metric: row for row in table([run], [whole])}
     assert rows["ttft_s.mean"].error == 0.0
     assert rows["e2e_s.mean"].error == 0.0
+
+
+@pytest.mark.parametrize("users", [None, 4], ids=["at their times", "closed loop"])
+def test_requests_that_the_simulation_refuses_are_counted_and_not_served(users: int | None, tmp_path: Path) -> None:
+    run = measured(server())
+    log = tmp_path / "run.csv"
+    rows = zip(run.arrival_s, run.prompt_tokens, run.output_tokens, run.ttft_s, run.e2e_s, strict=True)
+    head = "arrival_s,prompt_tokens,output_tokens,ttft_s,e2e_s\n"
+    log.write_text(head + "".join(f"{','.join(map(str, row))}\n" for row in rows))
+    long = int(np.sum(run.prompt_tokens + run.output_tokens > 700))
+    assert 0 < long < len(run) / 2
+    scenario = server("pools.main.engine.max_model_len=700")
+    (found,) = study([log], scenario, users=users, explaining=False)
+    assert any(f"did not serve {long} of {len(run)} requests" in warning for warning in found.warnings)
+    errors = {row.metric: row.error for row in found.rows}
+    assert users is not None or errors["requests_per_s"] == pytest.approx(-long / len(run), abs=0.02)
+    assert not study([log], server(), users=users, explaining=False)[0].warnings[1:]
+
+
+def test_a_repeat_is_another_run(tmp_path: Path) -> None:
+    """The same file under another name would have no noise at all."""
+    one, two = files.csv_file(tmp_path / "one.csv"), files.csv_file(tmp_path / "two.csv")
+    with pytest.raises(InputError, match=r"one\.csv and two\.csv hold the same requests and latencies"):
+        study([one, two], server(), explaining=False)
 
 
 def test_the_command_writes_tables_and_a_picture_and_judges(tmp_path: Path) -> None:
