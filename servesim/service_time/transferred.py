@@ -186,6 +186,9 @@ class TransferredIterationTime(FormIterationTime):
         self.origin = Origin("transferred", measured=False, note=note, facts=facts)
 
 
+_LISTED = 8  # names in an error, the nearest first
+
+
 @register("service_time")
 class Transferred(IterationTimeSpec):
     """A calibration of another model, another GPU or both, carried over term by term. An estimate, with a band.
@@ -205,12 +208,21 @@ class Transferred(IterationTimeSpec):
         if deployment.gpu is None or deployment.model is None:
             raise InputError("transferred needs the pool's `gpu` and `model`")
         found = candidates(deployment)
-        if self.source is not None:
-            found = [key for key in found if f"{key.model}/{key.gpu}" == self.source]
         for key in found:
-            entry = read_key(key)
-            if entry.coefficients is not None:
+            entry = read_key(key) if self.source in (None, f"{key.model}/{key.gpu}") else None
+            if entry is not None and entry.coefficients is not None:
                 return TransferredIterationTime(entry, deployment)
+        raise InputError(self._nothing(deployment, found))
+
+    def _nothing(self, deployment: Deployment, found: list[Key]) -> str:
+        """Return why no calibration can be carried over, and what could be."""
+        assert deployment.gpu is not None
+        assert deployment.model is not None
+        if self.source == f"{deployment.model.name}/{deployment.gpu.name}":
+            return f"source {self.source!r} is this pool's own deployment: write service_time: {{kind: calibrated}}"
         wanted = f"{deployment.backend}, tensor_parallel_size {deployment.tensor_parallel_size}, these precisions"
         where = "" if self.source is None else f" called {self.source!r}"
-        raise InputError(f"no calibration{where} to carry over ({wanted}); write service_time: {{kind: roofline}}")
+        names = list(dict.fromkeys(f"{key.model}/{key.gpu}" for key in found))
+        more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        there = f"there are {', '.join(names[:_LISTED])}{more}" if names else "write service_time: {kind: roofline}"
+        return f"no calibration{where} to carry over ({wanted}); {there}"

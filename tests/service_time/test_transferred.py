@@ -81,5 +81,7 @@ pools:
 def test_what_has_no_near_calibration_is_refused_with_the_way_out() -> None:
     with pytest.raises(InputError, match="roofline"):
         Transferred().build(deployment("llama-3.1-8b", "h100_sxm", tensor_parallel_size=64))
-    with pytest.raises(InputError, match="called 'nobody/knows'"):
+    with pytest.raises(InputError, match=r"called 'nobody/knows' .* there are qwen3-8b/h100_sxm, .* and \d+ more"):
         Transferred(source="nobody/knows").build(deployment("llama-3.1-8b", "h100_sxm"))
+    with pytest.raises(InputError, match=r"own deployment: write service_time: \{kind: calibrated\}"):
+        Transferred(source="llama-3.1-8b/h100_sxm").build(deployment("llama-3.1-8b", "h100_sxm"))
