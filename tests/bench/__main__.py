@@ -178,12 +178,13 @@ def main() -> None:
     parser.add_argument("--million", action="store_true", help="also measure the memory of a million requests")
     parser.add_argument("--queues", action="store_true", help="only M/M/10 beside SimPy and Ciw")
     parser.add_argument("--sweep", action="store_true", help="only what a sweep costs beyond its simulations")
+    parser.add_argument("--sweep-seconds", type=int, default=300, help="simulated seconds of each of its runs")
     options = parser.parse_args()
     if options.queues:
         queues(options.requests, options.repeat)
         return
     if options.sweep:
-        sweeps()
+        sweeps(options.sweep_seconds)
         return
     workloads(options.requests, options.repeat)
     print()

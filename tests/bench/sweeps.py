@@ -21,16 +21,15 @@ from servesim.scenario.load_sweep import Base, asked_of_texts
 from tests.data import ROOT
 
 CHAT = ROOT / "scenarios" / "chat-llama31-8b-a100.yaml"
-POINTS, REPLICATIONS, DURATION_S = 64, 5, 300
+POINTS, REPLICATIONS = 64, 5
 VARY = [
     "workload.classes.chat.arrivals.request_rate_rps=0.5:8:0.5",
     "pools.a100.engine.max_num_seqs=64,128",
     "pools.a100.engine.scheduler=fcfs,shortest_prompt",
 ]
-SHORT = f"workload.duration_s={DURATION_S}"
 
 
-def _sweep(folder: Path, workers: int, points: int) -> tuple[float, float]:
+def _sweep(folder: Path, workers: int, points: int, duration: str) -> tuple[float, float]:
     """Return CPU and wall seconds of the whole command, its start and its workers' included.
 
     One point instead of all of them is one of a single request, once.
@@ -39,7 +38,7 @@ def _sweep(folder: Path, workers: int, points: int) -> tuple[float, float]:
     if points == 1:
         command += ["--vary", "seed=1", "--set", "workload.num_requests=1", "--set", "workload.duration_s=null"]
     else:
-        command += ["--set", SHORT, "--replications", str(REPLICATIONS)]
+        command += ["--set", duration, "--replications", str(REPLICATIONS)]
         command += [part for text in VARY for part in ("--vary", text)]
     command += ["--workers", str(workers), "-o", str(folder)]
     before, started_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -48,7 +47,7 @@ def _sweep(folder: Path, workers: int, points: int) -> tuple[float, float]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall_s
 
 
-def _beyond(folder: Path) -> tuple[float, float]:
+def _beyond(folder: Path, duration: str) -> tuple[float, float]:
     """Return CPU seconds of a sweep in this process: of its simulations, and of all else (planning, keys, files).
 
     Both are of the same minute, so that what else the machine does cannot pass for a difference.
@@ -64,22 +63,23 @@ def _beyond(folder: Path) -> tuple[float, float]:
 
     started_s = time.process_time()
     with SweepFolder(folder) as entered, mock.patch.object(sweep_point, "replicate", timed):
-        plan = plan_sweep(Base(CHAT, [SHORT]), asked_of_texts(VARY, zipped=False), REPLICATIONS)
+        plan = plan_sweep(Base(CHAT, [duration]), asked_of_texts(VARY, zipped=False), REPLICATIONS)
         assert len(plan.points) == POINTS
         write_outputs(run_plan(plan, executor("local", 1), entered), entered)
     return simulated_s, time.process_time() - started_s - simulated_s
 
 
-def sweeps() -> None:
-    """Print the figures of docs/speed.md."""
-    print(f"{POINTS} points x {REPLICATIONS} replications of {DURATION_S} s of chat; load {os.getloadavg()[0]:.1f}")
+def sweeps(duration_s: int) -> None:
+    """Print the figures of docs/speed.md, for runs of so many simulated seconds."""
+    duration = f"workload.duration_s={duration_s}"
+    print(f"{POINTS} points x {REPLICATIONS} replications of {duration_s} s of chat; load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
-        _sweep(Path(name) / "first", 1, points=1)  # what is read from disk once
+        _sweep(Path(name) / "first", 1, 1, duration)  # what is read from disk once
         (start_cpu_s, _), (one_cpu_s, one_s), (two_cpu_s, two_s) = (
-            _sweep(Path(name) / label, workers, points)
+            _sweep(Path(name) / label, workers, points, duration)
             for label, workers, points in (("start", 1, 1), ("one", 1, POINTS), ("two", 2, POINTS))
         )
-        simulated_s, beyond_s = _beyond(Path(name) / "here")
+        simulated_s, beyond_s = _beyond(Path(name) / "here", duration)
     print(f"in one process: simulations {simulated_s:.1f} CPU-s, all else {1000 * beyond_s / POINTS:.1f} ms a point")
     print(f"servesim sweep of one point of no length: {start_cpu_s:.2f} CPU-s, its start, once")
     print(f"so in all {1000 * (beyond_s + start_cpu_s) / POINTS:.1f} ms a point beyond the simulations")
