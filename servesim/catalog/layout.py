@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import PositiveInt
 
 from servesim.catalog.calibrations import SYNONYMS
@@ -39,3 +41,8 @@ def layout_of(
         data_parallel_size=data_parallel_size,
         expert_parallel=expert_parallel and tensor_parallel_size * data_parallel_size > 1,
     )
+
+
+def in_order(layouts: Iterable[Layout]) -> list[Layout]:
+    """Return each layout once, in the order that files list them."""
+    return sorted(set(layouts), key=lambda layout: tuple(layout.model_dump().values()))

@@ -40,7 +40,8 @@ class DeploymentError(Spec):
     Without `gpu`, or without `model`, it is over all of them (of one `kind` of model, where that is named), each
     predicted from the others: the error to expect of one of which nothing was measured.
 
-    With `layouts` it is of these alone, or with `other_layouts` of all but these: each predicted from the others.
+    With `layouts` it is of these alone, with `of_precision` of all with their weight formats, or with `other_layouts`
+    of all but these: each predicted from the others.
     With `tuned`, parameters were tuned on other runs of this very deployment, and the error says nothing of others.
     With `blocks_to_spare`, none of the runs filled its KV blocks; with `kv_saturated` all did, of whatever deployments.
     """
@@ -50,6 +51,7 @@ class DeploymentError(Spec):
     model: str | None = Field(None, description="catalog name")
     kind: ModelKind | None = Field(None, description="over models of this kind only")
     layouts: list[Layout] = Field([], description="number formats and parallelism of the runs; empty: any")
+    of_precision: bool = Field(False, description="of all layouts with a weight format of `layouts`")
     other_layouts: bool = Field(False, description="of layouts that are not among `layouts`")
     tuned: bool = Field(False, description="parameters were tuned on runs of this very deployment")
     blocks_to_spare: bool = Field(False, description="of runs that leave KV blocks free")
@@ -65,10 +67,15 @@ class DeploymentError(Spec):
         """Whether it is over several deployments, each predicted from the others."""
         return self.gpu is None or self.model is None
 
+    def measured(self, layout: Layout | None) -> bool:
+        """Say whether runs of this layout are behind it; of None, which is any, there are."""
+        return not self.layouts or layout is None or layout in self.layouts
+
     def holds_for(self, layout: Layout | None) -> bool:
-        """Say whether it is the error of this layout; of None, which is any, if it is one of those measured."""
-        measured = not self.layouts or layout is None or layout in self.layouts
-        return measured != self.other_layouts
+        """Say whether it is the error of this layout: one of those measured, or what is told of others."""
+        if self.of_precision and layout is not None:
+            return layout.precision in {one.precision for one in self.layouts}
+        return self.measured(layout) != self.other_layouts
 
 
 EXACT = "this deployment"
@@ -186,7 +193,8 @@ def model_error(
 ) -> ModelError | None:
     """Return the error of the validated deployments nearest to this one; None where none has anything in common.
 
-    Of this very deployment, if there is one that holds for its `layout`. One other deployment that happened to be
+    Of this very deployment, if there is one that holds for its `layout`; what other layouts said of each other only
+    where nothing was measured that holds for its precision. One other deployment that happened to be
     predicted well says little, so else the nearest kind of which there are LEAST_OTHERS is taken, else the widest of
     which there is any. Where deployments were predicted from each other, that is the answer for their kind, of models
     of the same `kind` ("dense" or "moe") where it was done for these.
@@ -199,8 +207,9 @@ def model_error(
     ]
     own = [entry for entry in entries if not entry.pooled and _shares(entry, asked, tuple(asked))]
     if own := [entry for entry in own if entry.holds_for(layout)]:
-        words = OTHER_LAYOUT if all(entry.other_layouts for entry in own) else EXACT
-        return _error(words, own)
+        own = [entry for entry in own if not entry.other_layouts] or own
+        exact = [entry for entry in own if entry.measured(layout) and not entry.other_layouts]
+        return _error(EXACT, exact) if exact else _error(OTHER_LAYOUT, own)
     widest = None
     for shared, words in NEARNESS:
         alike = [entry for entry in entries if not entry.tuned and _shares(entry, asked, shared)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from servesim.catalog.deployments import FittedDeployment
+from servesim.catalog.layout import in_order
 from servesim.validation.closed_loop import Loop
 from servesim.validation.closed_loop_study import (
     LEAST_ALIKE,
@@ -79,7 +80,7 @@ def entries(found: Study, errors: LeftOut, digest: str) -> list[FittedDeployment
 
 def _group_entry(found: Study, group: Group, errors: LeftOut, digest: str) -> FittedDeployment:
     line = found.lines[group]
-    layouts = sorted({loop.layout for loop in line.loops}, key=lambda layout: tuple(layout.model_dump().values()))
+    layouts = in_order(loop.layout for loop in line.loops)
     others = {"error_other_layouts": run_errors(errors.layout[group], by_run=True)} if len(layouts) > 1 else {}
     return _entry(
         {"backend": group[0], "gpu": group[1], "model": group[2]},
