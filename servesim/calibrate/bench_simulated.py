@@ -177,15 +177,12 @@ def fit_loads(cases: Sequence[_Case], server: Server, start: Floats) -> Fitted:
         return found
 
     solution, jacobian, left = _solve(gaps, start, np.ones(len(measured), dtype=np.bool_))
-    errors = {"in_sample": np.abs(np.expm1(left)), "edge": np.zeros(0)}
-    if len(cases) > 1:
-        held = []
-        for i in range(len(cases)):
-            other, _, _ = _solve(gaps, solution, of_case != i)
-            held.append(np.abs(np.expm1(gaps(other)[of_case == i])))
-        errors["interior"] = np.concatenate(held)
-    else:
-        errors["interior"] = errors["in_sample"]
+    held = []
+    for i in range(len(cases) if len(cases) > 1 else 0):
+        other, _, _ = _solve(gaps, start, of_case != i)  # not from the solution, which has seen the load
+        held.append(np.abs(np.expm1(gaps(other)[of_case == i])))
+    interior = np.concatenate(held) if held else np.zeros(0)
+    errors = {"in_sample": np.abs(np.expm1(left)), "edge": np.zeros(0), "interior": interior}
     return Fitted(
         Form(),
         dict(zip(NAMES, map(float, solution), strict=True)),

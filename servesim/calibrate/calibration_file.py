@@ -177,7 +177,10 @@ def report_lines(
             f"cannot be told apart: {', '.join(one.terms)}; known is their sum in an average iteration: "
             f"{1e3 * one.seconds:.4g} ± {1e3 * half:.2g} ms"
         )
-    for where, errors in (("held back", entry.error.interior), ("at the edges", entry.error.edge)):
+    told = {"held back": entry.error.interior, "at the edges": entry.error.edge}
+    if not any(told.values()):
+        told = {"on what was fitted (nothing could be held back)": entry.error.in_sample}
+    for where, errors in told.items():
         if "all" in errors:
             kinds = "  ".join(f"{kind} {100 * e.median:.1f} / {100 * e.p90:.1f}" for kind, e in errors.items())
             yield f"error {where}, median / p90 in %: {kinds}"

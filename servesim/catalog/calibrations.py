@@ -70,7 +70,8 @@ class Errors(Spec):
 
     `interior`: rows predicted by a fit without their whole slice (all rows of one decode batch size, one decode
     context, one number of prefill tokens, one prompt length), the slice lying between others. `edge`: the same for the
-    smallest and the largest slice, which is extrapolation. `in_sample`: the final fit on all rows.
+    smallest and the largest slice, which is extrapolation. `in_sample`: the final fit on all rows. Empty where nothing
+    was held back.
     """
 
     interior: dict[str, ErrorSummary]
@@ -156,12 +157,12 @@ class Calibration(Spec):
 
     def facts(self) -> dict[str, Any]:
         """Return what a result's provenance should repeat."""
-        error = self.error.interior["all"]
+        error = self.error.interior.get("all")
         return {
             "source": f"{self.provenance.source} {self.provenance.version}",
             "input_sha256": self.provenance.input_sha256,
-            "held_back_error_median": error.median,
-            "held_back_error_p90": error.p90,
+            "held_back_error_median": None if error is None else error.median,
+            "held_back_error_p90": None if error is None else error.p90,
             "kv_cache_dtype": self.kv_cache_dtype,
             "host_iteration_s": self.host.iteration_s,
         }
