@@ -229,8 +229,8 @@ def test_a_faulty_file_is_named(tmp_path: Path) -> None:
 def test_the_wider_of_both_errors_decides_a_plan() -> None:
     wide, narrow = model_error("vllm", "a100", "llama", known=KNOWN), model_error("vllm", "h100", "llama", known=KNOWN)
     facts = {"held_back_error_p90": 0.07}
-    assert error_band(facts, wide) == ("validated deployments", 0.9, 1.1)
-    assert error_band(facts, narrow) == ("calibration", pytest.approx(0.93), pytest.approx(1.07))
+    assert error_band(facts, wide) == ("validated deployments", pytest.approx(1 / 1.1), pytest.approx(1 / 0.9))
+    assert error_band(facts, narrow) == ("calibration", pytest.approx(1 / 1.07), pytest.approx(1 / 0.93))
     assert error_band({"band": (0.7, 2.0)}, wide) == ("estimate", 0.7, 2.0)
     assert error_band({}, None) is None
 

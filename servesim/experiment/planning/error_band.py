@@ -10,6 +10,7 @@ from servesim.catalog.model_errors import ModelError
 def error_band(facts: dict[str, Any], validated: ModelError | None = None) -> tuple[str, float, float] | None:
     """Return (what the error is of, lowest factor, highest factor) of measured over modelled time; None if unknown.
 
+    Errors are |modelled / measured - 1|, so measured over modelled lies between 1 / (1 + error) and 1 / (1 - error).
     `validated` is the error of whole runs of the nearest validated deployments. Its p90 of the time per output token is
     taken for that of the iterations (of E2E where there is none), and the wider of it and the calibration's own holds:
     the fit's error says nothing of what the measured iterations leave out.
@@ -20,11 +21,15 @@ def error_band(facts: dict[str, Any], validated: ModelError | None = None) -> tu
     calibration = facts.get("held_back_error_p90")
     whole = _of_iterations(validated)
     if whole is not None and (calibration is None or whole >= calibration):
-        return "validated deployments", 1 - min(whole, _MOST), 1 + whole
-    return None if calibration is None else ("calibration", 1 - calibration, 1 + calibration)
+        return "validated deployments", *_factors(whole)
+    return None if calibration is None else ("calibration", *_factors(calibration))
 
 
-_MOST = 0.9  # iterations take some time, however wrong the model may be
+_MOST = 0.9  # a model that errs by all there is says nothing of how long iterations take
+
+
+def _factors(error: float) -> tuple[float, float]:
+    return 1 / (1 + error), 1 / (1 - min(error, _MOST))
 
 
 def _of_iterations(validated: ModelError | None) -> float | None:
