@@ -17,8 +17,9 @@ from servesim.request import Request
 from servesim.scenario.document import parse_document, plain
 from servesim.scenario.document_text import read_text
 from servesim.scenario.dump import to_yaml
-from servesim.scenario.json_schema import plan_schema, scenario_schema
+from servesim.scenario.json_schema import inventory_schema, plan_schema, scenario_schema
 from servesim.scenario.load import parse
+from servesim.scenario.load_inventory import is_inventory
 from tests.data import PLANS, SCENARIOS
 from tests.scenario.samples import VALID
 
@@ -156,7 +157,8 @@ def test_it_is_a_schema_of_its_draft(schema: jsonschema.Draft202012Validator) ->
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
 def test_shipped_plans_are_valid_plans(path: Path) -> None:
-    jsonschema.Draft202012Validator(plan_schema()).validate(read(path.read_text()))
+    schema = inventory_schema() if is_inventory(path) else plan_schema()
+    jsonschema.Draft202012Validator(schema).validate(read(path.read_text()))
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
