@@ -82,7 +82,7 @@ def validated_near(pool: PoolSpec, plan: Plan) -> ModelError | None:
     name, layout = model.name, _layout(engine, model)
     if plan.deployment is not None and plan.deployment.layouts:  # of a model and GPU that cost the same
         name, gpu_name = plan.deployment.model or name, plan.deployment.gpu or gpu_name
-    return model_error(pool.backend, gpu_name, name, layout, model.kind)
+    return model_error(pool.backend, gpu_name, name, layout, model.kind, corrected=plan.deployment is not None)
 
 
 def _layout(engine: ContinuousBatching, model: Model) -> Layout:

@@ -190,6 +190,7 @@ def model_error(
     layout: Layout | None = None,
     kind: str | None = None,
     known: Sequence[DeploymentError] | None = None,
+    corrected: bool = True,
 ) -> ModelError | None:
     """Return the error of the validated deployments nearest to this one; None where none has anything in common.
 
@@ -197,7 +198,8 @@ def model_error(
     where nothing was measured that holds for its precision. One other deployment that happened to be
     predicted well says little, so else the nearest kind of which there are LEAST_OTHERS is taken, else the widest of
     which there is any. Where deployments were predicted from each other, that is the answer for their kind, of models
-    of the same `kind` ("dense" or "moe") where it was done for these.
+    of the same `kind` ("dense" or "moe") where it was done for these. Without `corrected` the times lack what was tuned
+    on this very deployment (a calibration of one's own, corrections left out), so errors of it tuned say nothing.
     """
     asked = {"backend": backend, "gpu": gpu, "model": model}
     entries = [
@@ -206,6 +208,7 @@ def model_error(
         if (entry.backend in WHOLE_REQUESTS) == (backend in WHOLE_REQUESTS) and not entry.kv_saturated
     ]
     own = [entry for entry in entries if not entry.pooled and _shares(entry, asked, tuple(asked))]
+    own = [entry for entry in own if corrected or not entry.tuned]
     if own := [entry for entry in own if entry.holds_for(layout)]:
         own = [entry for entry in own if not entry.other_layouts] or own
         exact = [entry for entry in own if entry.measured(layout) and not entry.other_layouts]

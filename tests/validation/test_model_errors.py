@@ -14,9 +14,11 @@ from servesim.catalog.model_errors import DeploymentError, MetricError, ModelErr
 from servesim.errors import InputError
 from servesim.experiment.planning.error_band import error_band
 from servesim.experiment.result import Result
+from servesim.provenance import validated_near
 from servesim.report.intervals import interval_grid, interval_lines
 from servesim.report.validation import validation_lines
 from servesim.scenario.load import parse
+from servesim.scenario.resolve import resolve
 
 
 def entry(backend: str, gpu: str, model: str, median: float, p90: float) -> DeploymentError:
@@ -233,6 +235,21 @@ def test_the_wider_of_both_errors_decides_a_plan() -> None:
     assert error_band(facts, narrow) == ("calibration", pytest.approx(1 / 1.07), pytest.approx(1 / 0.93))
     assert error_band({"band": (0.7, 2.0)}, wide) == ("estimate", 0.7, 2.0)
     assert error_band({}, None) is None
+
+
+def test_times_without_the_corrections_are_not_told_the_error_with_them() -> None:
+    text = """
+name: x
+workload: {classes: {chat: {arrivals: {kind: all_at_once}, prompt_tokens: 200, output_tokens: 20, num_requests: 4}}}
+pools:
+  main: {model: llama-3.1-70b, gpu: h200_sxm, engine: {kind: continuous, tensor_parallel_size: 8, %s}}
+"""
+    fp8 = "quantization: fp8, kv_cache_dtype: fp8"
+    for extra, corrected in (("", True), (", corrections: none, host_time_s: 0", False)):
+        pool = resolve(parse(text % (fp8 + extra))).pools[0]
+        found = validated_near(pool.spec, pool.plan)
+        assert found is not None
+        assert (found.nearest == "this deployment") == corrected
 
 
 def test_every_headline_carries_the_models_error() -> None:
